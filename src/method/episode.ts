@@ -1,0 +1,71 @@
+/**
+ * The records of the method, as plain data: what a run folder holds and what a page shows.
+ *
+ * problem -> attempt -> verdict -> reflection -> retry -> reward. A *group* is the G reflections on one
+ * failed attempt; its id is the failure's id, never derived from prompt text.
+ * "Reflect, Retry, Reward" (arXiv 2505.24726), section 3.
+ */
+
+/** A score has three states: a verdict, not scored (null), or an error record. No failure becomes 0. */
+export type Verdict = { ok: true } | { ok: false; class: string; why: string };
+export interface ScoreError {
+  error: string;
+}
+export type Score = Verdict | ScoreError | null;
+
+/** A task's own row plus an id that is unique in its data set. */
+export interface Problem {
+  id: string;
+}
+
+export interface Message {
+  role: 'system' | 'user' | 'assistant';
+  content: string;
+}
+
+/** Something that the model wrote: the exact ids, their text without the stop token, and how it ended. */
+export interface Written {
+  tokens: number[];
+  logprobs: number[];
+  text: string;
+  stopReason: 'stop' | 'length' | 'cancelled';
+}
+
+/** One failed attempt, frozen: what training starts from. */
+export interface Failure<P extends Problem = Problem> {
+  version: 1;
+  /** Also the id of its group: `<problem id>#<sample index>`. */
+  id: string;
+  problem: P;
+  /** Which of the problem's sampled attempts this is. */
+  sampleIndex: number;
+  /** Samples of this problem that were taken, and how many of them failed. */
+  samples: number;
+  failed: number;
+  attempt: Written;
+  verdict: Verdict;
+  modelHash: string;
+  sampling: { temperature: number; maxTokens: number; seed: number };
+}
+
+/** One reflection on a failure and the retry that follows it. */
+export interface Episode<P extends Problem = Problem> {
+  version: 1;
+  step: number;
+  /** The failure's id. */
+  group: string;
+  /** 0 <= index < G. */
+  index: number;
+  problem: P;
+  attempt: Written;
+  reflection: Written;
+  /** null when the reflection did not end: there is then nothing to retry after. */
+  retry: Written | null;
+  score: Score;
+  /** 1 when the retry passes, else 0; null when it was not scored: such an episode is left out by name. */
+  reward: number | null;
+  /** null when the episode is not trained. */
+  advantage: number | null;
+  /** The task's own name for the kind of reflection, where it has one. */
+  kind?: string;
+}
