@@ -135,6 +135,8 @@ export interface Engine {
   step(adam: AdamParams): Promise<StepResult>;
   /** L2 norm of the accumulated gradient of each parameter, by its Hugging Face name. */
   gradientNorms(): Promise<Record<string, number>>;
+  /** Forgets the accumulated gradient. */
+  zeroGradients(): Promise<void>;
   /** Writes a model directory that `open` and transformers load. The directory must not exist. */
   save(directory: string): Promise<void>;
   /** Writes weights and optimizer state so that `loadState` goes on to the bit. The directory must not exist. */

@@ -194,6 +194,9 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
     },
 
     gradientNorms: async () => ({ 'fake.weight': Math.sqrt(squaredGradient) }),
+    zeroGradients: async () => {
+      squaredGradient = 0;
+    },
     save: async (directory) => makeDirectory(directory),
     saveState: async (directory) => makeDirectory(directory),
     loadState: async (directory) => {

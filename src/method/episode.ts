@@ -5,6 +5,9 @@
  * failed attempt; its id is the failure's id, never derived from prompt text.
  * "Reflect, Retry, Reward" (arXiv 2505.24726), section 3.
  */
+import type { Message, Written } from '../text/message.ts';
+
+export type { Message, Written };
 
 /** A score has three states: a verdict, not scored (null), or an error record. No failure becomes 0. */
 export type Verdict = { ok: true } | { ok: false; class: string; why: string };
@@ -16,19 +19,6 @@ export type Score = Verdict | ScoreError | null;
 /** A task's own row plus an id that is unique in its data set. */
 export interface Problem {
   id: string;
-}
-
-export interface Message {
-  role: 'system' | 'user' | 'assistant';
-  content: string;
-}
-
-/** Something that the model wrote: the exact ids, their text without the stop token, and how it ended. */
-export interface Written {
-  tokens: number[];
-  logprobs: number[];
-  text: string;
-  stopReason: 'stop' | 'length' | 'cancelled';
 }
 
 /** One failed attempt, frozen: what training starts from. */

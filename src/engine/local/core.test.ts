@@ -103,7 +103,7 @@ test('a cache with room for one request at a time gives the same completions', (
 test('a retry that continues a reflection finds its keys in the cache', () => {
   const core = open();
   const prompt = randomTokens(40, 3);
-  const [[reflection]] = sampleAll(core, [{ prompt, count: 1, params: { ...warm, stopIds: [] }, seed: 5 }]) as [[{ tokens: number[] }]];
+  const reflection = sampleAll(core, [{ prompt, count: 1, params: { ...warm, stopIds: [] }, seed: 5 }])[0]![0]!;
   const before = core.stats().cachedTokens;
   sampleAll(core, [{ prompt: [...prompt, ...reflection.tokens, 1, 2], count: 1, params: warm, seed: 6 }]);
   // All but the last sampled token, whose keys were never needed.

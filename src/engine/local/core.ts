@@ -49,6 +49,7 @@ export interface LocalCore {
   backward(gradients: readonly Float32Array[]): void;
   step(adam: AdamParams): StepResult;
   gradientNorms(): Record<string, number>;
+  zeroGradients(): void;
   /** The accumulated gradient of one parameter. Throws for a name that it does not have. */
   gradientOf(name: string): Float32Array;
   save(directory: string): Promise<void>;
@@ -129,6 +130,7 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
       return result;
     },
     gradientNorms: () => training().gradientNorms(),
+    zeroGradients: () => void training().optimizer().gradient.fill(0),
     gradientOf(name) {
       const parameter = layout.parameters.find((p) => p.name === name);
       if (parameter === undefined) throw new R3Error('engine', 'bad-option', `parameter: expected one of ${layout.parameters.length} names such as ${layout.parameters[0]?.name}, got ${name}`);

@@ -61,6 +61,8 @@ export function serveEngine(port: MessagePort, options: LocalEngineOptions): voi
         return core.step(call.input);
       case 'gradientNorms':
         return core.gradientNorms();
+      case 'zeroGradients':
+        return core.zeroGradients();
       case 'save':
         return core.save(call.input);
       case 'saveState':

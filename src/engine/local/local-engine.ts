@@ -104,6 +104,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
       }),
     step: (adam) => exclusive(() => send('step', adam)),
     gradientNorms: () => exclusive(() => send('gradientNorms', undefined)),
+    zeroGradients: () => exclusive(() => send('zeroGradients', undefined)),
     save: (directory) => exclusive(() => send('save', directory)),
     saveState: (directory) => exclusive(() => send('saveState', directory)),
     loadState: (directory) => exclusive(() => send('loadState', directory)),

@@ -14,6 +14,7 @@ export interface Calls {
   backward: { input: Float32Array[]; output: undefined };
   step: { input: AdamParams; output: StepResult };
   gradientNorms: { input: undefined; output: Record<string, number> };
+  zeroGradients: { input: undefined; output: undefined };
   save: { input: string; output: undefined };
   saveState: { input: string; output: undefined };
   loadState: { input: string; output: undefined };

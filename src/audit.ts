@@ -1,0 +1,64 @@
+/**
+ * The step-0 audit: no weight moves before it passes.
+ *
+ * Supplies the pure checks of `method/audit.ts` with what they look at: the verifier on known answers, a few real
+ * episodes of the start model, the trainer's log-probabilities of what the sampler wrote, the chat template.
+ */
+import { collect } from './collect.ts';
+import { R3Error } from './lib/errors.ts';
+import { groupSignal } from './method/advantage.ts';
+import { auditLogprobs, auditMask, auditSignal, auditStartRate, auditStopTokens, auditTemplate, auditVerifier, type AuditCheck } from './method/audit.ts';
+import { reflectionDatum } from './method/datum.ts';
+import type { Problem } from './method/episode.ts';
+import type { Mined } from './mine.ts';
+import type { Player } from './player.ts';
+import { checkTemplate } from './text/chat.ts';
+import type { TrainOptions } from './train.ts';
+
+export type { AuditCheck } from './method/audit.ts';
+
+/** Failures that are played for the audit, and problems whose known answers are checked. */
+const GROUPS = 16;
+const KNOWN_PROBLEMS = 20;
+/** Draws of the audit's episodes: a step that training never has. */
+const AUDIT_STEP = 0xffff;
+
+/** All checks, passed or not. `tolerance`: see `auditLogprobs`. */
+export async function audit<P extends Problem>(player: Player<P>, mined: Mined<P>, options: TrainOptions, tolerance = 0): Promise<AuditCheck[]> {
+  const problems = [...new Map(mined.failures.map((f) => [f.problem.id, f.problem])).values()].slice(0, KNOWN_PROBLEMS);
+  const { episodes, prompts } = await collect(player, mined.failures.slice(0, GROUPS), options.reflectionsPerFailure, options.seed, AUDIT_STEP);
+  const samples = episodes.map((e, i) => ({ prompt: prompts[i] as number[], reflection: e.reflection.tokens, datum: reflectionDatum(prompts[i] as number[], e.reflection.tokens) }));
+  const scored = await player.engine.logprobs(
+    samples.map((s) => s.datum),
+    { temperature: player.options.temperature },
+  );
+  const G = options.reflectionsPerFailure;
+  const groups = Array.from({ length: episodes.length / G }, (_, g) => episodes.slice(g * G, (g + 1) * G));
+  const template = checkTemplate(player.format);
+  return [
+    auditVerifier(player.task, problems, player.prompts),
+    auditTemplate(template.prefixPreserving, template.detail === '' ? 'earlier turns stay as they are' : template.detail),
+    auditStopTokens(
+      episodes.map((e) => e.reflection),
+      player.format.stopIds,
+    ),
+    auditMask(samples),
+    auditLogprobs(
+      episodes.map((e) => e.reflection.logprobs),
+      scored,
+      tolerance,
+    ),
+    auditStartRate(mined.passed, mined.attempts),
+    auditSignal(
+      groups.map((group) => groupSignal(group.map((e) => e.reward))),
+      G,
+    ),
+  ];
+}
+
+/** Throws R3Error `bad-task` that names each failed check. */
+export function requireAudit(checks: readonly AuditCheck[]): void {
+  const failed = checks.filter((check) => !check.ok);
+  if (failed.length === 0) return;
+  throw new R3Error('task', 'bad-task', `the audit before training failed, no weight was changed:\n${failed.map((c) => `  ${c.name}: ${c.detail}`).join('\n')}`);
+}

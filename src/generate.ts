@@ -1,0 +1,125 @@
+/**
+ * Sampling with text on top of ids: stop strings, text as it appears, completions with their text.
+ *
+ * Each token of `Engine.sample` goes through a detokenizer and a stop matcher. A completion ends at the token
+ * that completes a stop string. An engine stops at ids only, so it may sample on for the other completions
+ * of the request; what it samples after a stop string is dropped, and when all have ended it is cancelled.
+ * The result is a function of the sampled ids alone: it is the same whenever the cancellation arrives.
+ */
+import type { Completion, Engine, SamplingParams } from './engine/engine.ts';
+import { assert } from './lib/errors.ts';
+import type { Written } from './method/episode.ts';
+import { makeDetokenizer, makeStopMatcher } from './text/stream.ts';
+import type { Tokenizer } from './text/tokenizer.ts';
+
+export interface GenerateOptions {
+  params: SamplingParams;
+  /** As in `SampleRequest`. */
+  seed: number;
+  count: number;
+  stopStrings?: readonly string[];
+  /** Called with each piece of text as soon as it is certain; `index` is the completion's place. */
+  onText?: (index: number, text: string) => void;
+  signal?: AbortSignal;
+}
+
+/**
+ * `count` completions of a prompt. The text is without the stop token, and ends before a stop string; the
+ * tokens and log-probabilities go up to the token that completed it, and the stop reason is then 'stop'.
+ * Throws what `Engine.sample` throws, and R3Error `bad-option` for an empty stop string.
+ */
+export async function generateText(
+  engine: Engine,
+  tokenizer: Tokenizer,
+  prompt: readonly number[],
+  options: GenerateOptions,
+): Promise<Written[]> {
+  const { params, seed, count, stopStrings = [], onText, signal } = options;
+  const readers = Array.from({ length: count }, (_, index) =>
+    makeReader(tokenizer, params, stopStrings, (text) => onText?.(index, text)),
+  );
+
+  // A message per token costs more than a token of a small model.
+  const streams = stopStrings.length > 0 || onText !== undefined;
+  const allEnded = new AbortController();
+  const completions = await engine.sample({
+    prompt,
+    count,
+    params,
+    seed,
+    ...(streams
+      ? {
+          signal: signal ? AbortSignal.any([signal, allEnded.signal]) : allEnded.signal,
+          onToken: (index, token) => {
+            readers[index]?.push(token);
+            if (readers.every((reader) => reader.ended())) allEnded.abort();
+          },
+        }
+      : signal
+        ? { signal }
+        : {}),
+  });
+  return readers.map((reader, index) => {
+    const completion = completions[index];
+    assert(completion, `the engine gave ${completions.length} of ${count} completions`);
+    return reader.finish(completion);
+  });
+}
+
+/** Follows one completion. */
+interface Reader {
+  push(token: number): void;
+  /** Nothing that follows belongs to the completion. */
+  ended(): boolean;
+  finish(completion: Completion): Written;
+}
+
+function makeReader(
+  tokenizer: Tokenizer,
+  params: SamplingParams,
+  stopStrings: readonly string[],
+  onText: (text: string) => void,
+): Reader {
+  const detokenizer = makeDetokenizer(tokenizer);
+  const matcher = makeStopMatcher(stopStrings);
+  let text = '';
+  let length = 0;
+  let stopToken = false;
+  let stopString = false;
+
+  const give = (piece: string): void => {
+    if (piece === '') return;
+    text += piece;
+    onText(piece);
+  };
+  const match = (piece: string): void => {
+    const found = matcher.push(piece);
+    give(found.text);
+    stopString = found.stopped;
+  };
+  const ended = (): boolean => stopString || stopToken || length >= params.maxTokens;
+  const push = (token: number): void => {
+    if (ended()) return;
+    length++;
+    stopToken = params.stopIds.includes(token);
+    if (!stopToken) match(detokenizer.push(token));
+  };
+
+  return {
+    push,
+    ended,
+    finish: ({ tokens, logprobs, stopReason }) => {
+      // An engine that does not stream gives its tokens only here.
+      for (const token of tokens.slice(length)) push(token);
+      if (!stopString) match(detokenizer.end());
+      give(matcher.end());
+      const reason = stopString || stopToken ? 'stop' : length >= params.maxTokens ? 'length' : stopReason;
+      return {
+        tokens: tokens.slice(0, length),
+        logprobs: logprobs.slice(0, length),
+        text,
+        stopReason: reason,
+      };
+    },
+  };
+}

@@ -1,0 +1,210 @@
+/**
+ * Files that are whole or absent.
+ *
+ * A file or directory is filled under a temporary name in the same folder (`.<name>.<pid>.partial`), brought to
+ * the disk (fsync), and renamed: a reader never sees half of it, and a kill leaves only the temporary name,
+ * which `removePartials` sweeps away. Calls are synchronous, except where the caller's own work is not.
+ * One writer at a time for each target; nothing here locks.
+ */
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { R3Error, messageOf } from './errors.ts';
+
+/** Node refuses a single read or write of 2 GiB and more. */
+const MAX_IO_BYTES = 1 << 30;
+const HASH_CHUNK_BYTES = 1 << 20;
+const PARTIAL = '.partial';
+
+/** Text, bytes, or a sequence of byte chunks that is written as it comes. */
+export type FileData = string | Uint8Array | Iterable<Uint8Array>;
+
+/** Replaces or creates a file at once. Its folder must exist. Throws R3Error `no-space` or `bad-file`. */
+export function writeFileAtomic(path: string, data: FileData): void {
+  const partial = partialName(path);
+  try {
+    const file = openSync(partial, 'w');
+    try {
+      const chunks =
+        typeof data === 'string' ? [Buffer.from(data)] : data instanceof Uint8Array ? [data] : data;
+      for (const chunk of chunks) writeFully(file, chunk);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(partial, path);
+    syncDirectory(dirname(resolve(path)));
+  } catch (error) {
+    removeQuietly(partial);
+    throw storeError(path, error);
+  }
+}
+
+/**
+ * Creates a directory at once: `fill` gets the path of an empty temporary sibling, which is renamed when `fill`
+ * is done. Folders above it are created. Throws R3Error `bad-file` when the target exists (it is then left as it
+ * is), `no-space`, or what `fill` throws; the temporary directory is removed.
+ */
+export async function writeDirectoryAtomic(
+  directory: string,
+  fill: (temporary: string) => void | Promise<void>,
+): Promise<void> {
+  refuseExisting(directory);
+  const partial = partialName(directory);
+  try {
+    rmSync(partial, { recursive: true, force: true });
+    mkdirSync(partial, { recursive: true });
+    await fill(partial);
+    syncTree(partial);
+    // Rename replaces an empty directory in silence; another writer may have made one meanwhile.
+    refuseExisting(directory);
+    renameSync(partial, directory);
+    syncDirectory(dirname(resolve(directory)));
+  } catch (error) {
+    removeQuietly(partial);
+    throw storeError(directory, error);
+  }
+}
+
+/** Removes a directory so that a kill never leaves half of it under its own name. */
+export function removeDirectoryAtomic(directory: string): void {
+  const partial = partialName(directory);
+  try {
+    rmSync(partial, { recursive: true, force: true });
+    renameSync(directory, partial);
+    rmSync(partial, { recursive: true, force: true });
+  } catch (error) {
+    throw storeError(directory, error);
+  }
+}
+
+/** Removes what a killed writer left in a folder. Only its one writer may call this. */
+export function removePartials(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    if (name.startsWith('.') && name.endsWith(PARTIAL)) rmSync(join(directory, name), { recursive: true });
+  }
+}
+
+/** Writes all bytes at the file's position; a single write may take fewer than it is given. */
+export function writeFully(file: number, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length) {
+    done += writeSync(file, bytes, done, Math.min(bytes.length - done, MAX_IO_BYTES));
+  }
+}
+
+/** Fills `bytes` from `position` on. Returns how many were there: fewer than asked for at the end of the file. */
+export function readFully(file: number, bytes: Uint8Array, position: number): number {
+  let done = 0;
+  while (done < bytes.length) {
+    const read = readSync(file, bytes, done, Math.min(bytes.length - done, MAX_IO_BYTES), position + done);
+    if (read === 0) break;
+    done += read;
+  }
+  return done;
+}
+
+/** The sha256 of a file's bytes, hexadecimal. */
+export function sha256File(path: string): string {
+  try {
+    const file = openSync(path, 'r');
+    try {
+      const hash = createHash('sha256');
+      const chunk = Buffer.allocUnsafe(HASH_CHUNK_BYTES);
+      for (let position = 0; ;) {
+        const read = readFully(file, chunk, position);
+        if (read === 0) return hash.digest('hex');
+        hash.update(chunk.subarray(0, read));
+        position += read;
+      }
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    throw storeError(path, error);
+  }
+}
+
+/** The R3Error for a file system error at `path`; anything else comes back as it is. */
+export function storeError(path: string, error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (error instanceof R3Error || typeof code !== 'string') return error;
+  const fail = (kind: 'no-space' | 'bad-file', text: string): R3Error =>
+    new R3Error('store', kind, `${path}: ${text}`, { cause: error });
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return fail(
+        'no-space',
+        `expected room to write, got ${code}; free space on this disk or choose a folder on another`,
+      );
+    case 'EROFS':
+    case 'EACCES':
+    case 'EPERM':
+      return fail(
+        'no-space',
+        `expected permission to write here, got ${code}; choose another folder or change its permissions`,
+      );
+    case 'ENOENT':
+      return fail('bad-file', 'expected a file or folder, got nothing at this path; check its spelling');
+    default:
+      return fail('bad-file', messageOf(error));
+  }
+}
+
+function partialName(path: string): string {
+  const whole = resolve(path);
+  return join(dirname(whole), `.${basename(whole)}.${process.pid}${PARTIAL}`);
+}
+
+function refuseExisting(directory: string): void {
+  if (!existsSync(directory)) return;
+  throw new R3Error(
+    'store',
+    'bad-file',
+    `${directory}: expected a path that does not exist, got one that does; choose another or remove it`,
+  );
+}
+
+function syncTree(directory: string): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) syncTree(path);
+    else syncFile(path, 'r+');
+  }
+  syncDirectory(directory);
+}
+
+function syncDirectory(directory: string): void {
+  // Windows cannot open a directory as a file; its renames are journalled.
+  if (process.platform !== 'win32') syncFile(directory, 'r');
+}
+
+function syncFile(path: string, flags: string): void {
+  const file = openSync(path, flags);
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** For the way out of an error: the error that is already on its way matters more than a leftover. */
+function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    return;
+  }
+}

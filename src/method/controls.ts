@@ -1,0 +1,318 @@
+/**
+ * The evaluation's table: second try after a reflection, beside the controls that it must beat.
+ *
+ * From raw outcomes, one `EvaluationRow` per held-out problem, to rates with intervals (`summarise`), to paired
+ * differences (`compare`), to who gains by the reflections, their writer or their reader (`writerByReader`), to the
+ * one JSON object that a run ends with (`quickstartSummary`). Sampling and scoring are done by the caller.
+ *
+ * Every second try is cumulative, as in "Reflect, Retry, Reward" (arXiv 2505.24726), tables 1 and 2: it counts a
+ * pass at the first try or after. The controls are not in the paper.
+ */
+import { R3Error, assert } from '../lib/errors.ts';
+import { pairedBootstrap, passAtK, wilson } from './statistics.ts';
+import type { BootstrapOptions, Difference, Rate } from './statistics.ts';
+
+/** One try: its verdict, null when it was not scored, and the tokens that were sampled for it. */
+export interface Trial {
+  passed: boolean | null;
+  tokens: number;
+}
+
+/**
+ * What was observed on one held-out problem.
+ *
+ * A second try is posed only after a failed first one: null stands where the first passed or was not scored. Its
+ * tokens are all that were sampled after the first try: reflection and retry. A reflection that did not end has no
+ * retry: `passed` is false. A control that was not run is absent from every row.
+ */
+export interface EvaluationRow {
+  /** The problem's id. */
+  problem: string;
+  firstTry: Trial;
+  /** After the model's own reflection on its failed first try. */
+  secondTry: Trial | null;
+  /** The problem posed again after the failed try, with nothing between. */
+  secondTryWithoutReflection?: Trial | null;
+  /** After a fixed sentence without content. */
+  afterFixedText?: Trial | null;
+  /** After a reflection that was written on another problem. */
+  afterForeignReflection?: Trial | null;
+  /** After an own reflection whose beginning was forced. */
+  afterForcedBeginning?: Trial | null;
+  /** More attempts at the bare problem, independent of the first try and of each other. May be empty. */
+  freshAttempts: readonly Trial[];
+}
+
+/** The second tries that a row can hold. */
+type SecondTry =
+  | 'secondTry'
+  | 'secondTryWithoutReflection'
+  | 'afterFixedText'
+  | 'afterForeignReflection'
+  | 'afterForcedBeginning';
+
+/** A rate covers the problems whose outcome is known. What was not measured has n = 0 and rate NaN (null in JSON). */
+export interface EvaluationSummary {
+  firstTry: Rate;
+  secondTry: Rate;
+  secondTryWithoutReflection: Rate;
+  afterFixedText: Rate;
+  afterForeignReflection: Rate;
+  afterForcedBeginning: Rate;
+  /** The first try or one fresh attempt passes: two tries without any feedback. */
+  twoIndependent: Rate;
+  /** The first try or one of `attemptsAtEqualTokens` - 1 fresh attempts passes. */
+  independentAtEqualTokens: Rate;
+  attemptsAtEqualTokens: number;
+  /** Unbiased pass@k of the first try and the fresh attempts, k = 1, 2, 4, ..., over the n problems with k attempts. */
+  passAtK: { k: number; rate: number; n: number }[];
+  /** Sampled tokens per problem: of an attempt, and of first try, reflection and retry together. */
+  meanTokens: { attempt: number; twoTries: number };
+}
+
+export function summarise(rows: readonly EvaluationRow[]): EvaluationSummary {
+  const rate = (outcome: (row: EvaluationRow) => Outcome): Rate => rateOf(rows.map(outcome));
+  const attemptsEqual = attemptsAtEqualTokens(rows);
+  return {
+    firstTry: rate((row) => row.firstTry.passed),
+    secondTry: rate((row) => cumulative(row, 'secondTry')),
+    secondTryWithoutReflection: rate((row) => cumulative(row, 'secondTryWithoutReflection')),
+    afterFixedText: rate((row) => cumulative(row, 'afterFixedText')),
+    afterForeignReflection: rate((row) => cumulative(row, 'afterForeignReflection')),
+    afterForcedBeginning: rate((row) => cumulative(row, 'afterForcedBeginning')),
+    twoIndependent: rate((row) => independent(row, 2)),
+    independentAtEqualTokens: rate((row) => independent(row, attemptsEqual)),
+    attemptsAtEqualTokens: attemptsEqual,
+    passAtK: passAtPowersOfTwo(rows),
+    meanTokens: meanTokens(rows),
+  };
+}
+
+/**
+ * How many independent attempts cost the same sampled tokens as the two-try procedure:
+ *   round(mean over problems of (first try + reflection + retry) / mean over problems of a first try), at least 2
+ * A problem that passes at the first try costs only that. Attempts do not stop at the first pass. Fresh attempts do
+ * not enter, so that the number can be had before they are sampled. Without rows it is 2.
+ */
+export function attemptsAtEqualTokens(rows: readonly EvaluationRow[]): number {
+  const { attempt, twoTries } = meanTokens(rows);
+  return attempt > 0 ? Math.max(2, Math.round(twoTries / attempt)) : 2;
+}
+
+/**
+ * Paired differences, each over the problems whose two outcomes are known. `firstTry` and `secondTry` are after
+ * minus before training. The rest are all after training: the second try minus a control on the same problem.
+ */
+export interface Comparison {
+  firstTry: Difference;
+  secondTry: Difference;
+  overTwoIndependent: Difference;
+  overIndependentAtEqualTokens: Difference;
+  overSecondTryWithoutReflection: Difference;
+  overFixedText: Difference;
+  overForeignReflection: Difference;
+}
+
+/** Throws R3Error `mismatch` unless both hold the same problems in the same order. */
+export function compare(
+  before: readonly EvaluationRow[],
+  after: readonly EvaluationRow[],
+  options: BootstrapOptions,
+): Comparison {
+  if (before.length !== after.length || before.some((row, i) => row.problem !== after[i]!.problem)) {
+    throw new R3Error(
+      'store',
+      'mismatch',
+      'evaluations before and after: expected the same problems in the same order, got different ones; ' +
+        'evaluate both on one data set',
+    );
+  }
+  const attemptsEqual = attemptsAtEqualTokens(after);
+  const second = after.map((row) => cumulative(row, 'secondTry'));
+  const over = (control: (row: EvaluationRow) => Outcome): Difference =>
+    differenceOf(second, after.map(control), options);
+  return {
+    firstTry: differenceOf(
+      after.map((row) => row.firstTry.passed),
+      before.map((row) => row.firstTry.passed),
+      options,
+    ),
+    secondTry: differenceOf(
+      second,
+      before.map((row) => cumulative(row, 'secondTry')),
+      options,
+    ),
+    overTwoIndependent: over((row) => independent(row, 2)),
+    overIndependentAtEqualTokens: over((row) => independent(row, attemptsEqual)),
+    overSecondTryWithoutReflection: over((row) => cumulative(row, 'secondTryWithoutReflection')),
+    overFixedText: over((row) => cumulative(row, 'afterFixedText')),
+    overForeignReflection: over((row) => cumulative(row, 'afterForeignReflection')),
+  };
+}
+
+/**
+ * Retry passes on one fixed list of failures, by who wrote the reflection and who read it; the writer is named
+ * first. `start` is the model before training. null: not scored. All four lists are in the order of the failures.
+ */
+export interface WriterByReaderOutcomes {
+  startStart: readonly Outcome[];
+  startTrained: readonly Outcome[];
+  trainedStart: readonly Outcome[];
+  trainedTrained: readonly Outcome[];
+}
+
+/** A retry's pass rate, not cumulative: every problem here failed at first. */
+export interface WriterByReader {
+  startStart: Rate;
+  startTrained: Rate;
+  trainedStart: Rate;
+  trainedTrained: Rate;
+}
+
+export function writerByReader(outcomes: WriterByReaderOutcomes): WriterByReader {
+  return {
+    startStart: rateOf(outcomes.startStart),
+    startTrained: rateOf(outcomes.startTrained),
+    trainedStart: rateOf(outcomes.trainedStart),
+    trainedTrained: rateOf(outcomes.trainedTrained),
+  };
+}
+
+/** What better writing alone gains, the reader held fixed: trainedStart - startStart, paired by failure. */
+export function writtenByTrained(outcomes: WriterByReaderOutcomes, options: BootstrapOptions): Difference {
+  return differenceOf(outcomes.trainedStart, outcomes.startStart, options);
+}
+
+/** The object that a quick start ends with: one JSON line. Rates and differences are shares, not percent. */
+export interface QuickstartSummary {
+  seed: number;
+  wallSeconds: number;
+  /** Which kernel build ran. */
+  kernels: string;
+  /** Held-out problems. */
+  n: number;
+  /** Of `before` and `after`; `greedy` is at temperature 0. */
+  temperature: number;
+  before: EvaluationSummary;
+  after: EvaluationSummary;
+  greedy: { before: EvaluationSummary; after: EvaluationSummary };
+  writerByReader: WriterByReader;
+  /** After minus before; `over...`: the second try minus a control, both after training. Sampled unless it says greedy. */
+  change: {
+    secondTry: Difference;
+    greedySecondTry: Difference;
+    firstTry: Difference;
+    writtenByTrained: Difference;
+    overTwoIndependent: Difference;
+    overFixedText: Difference;
+  };
+}
+
+export interface QuickstartOutcomes {
+  seed: number;
+  wallSeconds: number;
+  kernels: string;
+  temperature: number;
+  before: readonly EvaluationRow[];
+  after: readonly EvaluationRow[];
+  greedy: { before: readonly EvaluationRow[]; after: readonly EvaluationRow[] };
+  writerByReader: WriterByReaderOutcomes;
+}
+
+/** Throws R3Error `mismatch` when evaluations to be paired are not on the same problems. */
+export function quickstartSummary(
+  outcomes: QuickstartOutcomes,
+  options: BootstrapOptions,
+): QuickstartSummary {
+  const { seed, wallSeconds, kernels, temperature, before, after, greedy } = outcomes;
+  const { secondTry, firstTry, overTwoIndependent, overFixedText } = compare(before, after, options);
+  return {
+    seed,
+    wallSeconds,
+    kernels,
+    n: after.length,
+    temperature,
+    before: summarise(before),
+    after: summarise(after),
+    greedy: { before: summarise(greedy.before), after: summarise(greedy.after) },
+    writerByReader: writerByReader(outcomes.writerByReader),
+    change: {
+      secondTry,
+      greedySecondTry: compare(greedy.before, greedy.after, options).secondTry,
+      firstTry,
+      writtenByTrained: writtenByTrained(outcomes.writerByReader, options),
+      overTwoIndependent,
+      overFixedText,
+    },
+  };
+}
+
+/** null: not scored or not measured; such a problem is left out of the rate or the pair. */
+type Outcome = boolean | null;
+
+/** Whether a problem was solved at the first try or at the given second one. Throws when a due second try is missing. */
+function cumulative(row: EvaluationRow, name: SecondTry): Outcome {
+  const second = row[name];
+  // A control that was not run: without this, the passes at first try alone would make a rate of 1.
+  if (second === undefined || row.firstTry.passed === null) return null;
+  if (row.firstTry.passed) return true;
+  if (second === null) {
+    throw new R3Error(
+      'store',
+      'bad-shape',
+      `${name} of problem ${row.problem}: expected a trial, because the first try failed, got null`,
+    );
+  }
+  return second.passed;
+}
+
+/** Whether one of the first `count` attempts passes; the first try is attempt 1. null where one is missing or unscored. */
+function independent(row: EvaluationRow, count: number): Outcome {
+  const attempts = [row.firstTry, ...row.freshAttempts].slice(0, count);
+  if (attempts.length < count || attempts.some((attempt) => attempt.passed === null)) return null;
+  return attempts.some((attempt) => attempt.passed);
+}
+
+function passAtPowersOfTwo(rows: readonly EvaluationRow[]): { k: number; rate: number; n: number }[] {
+  const scored = rows.map((row) =>
+    [row.firstTry, ...row.freshAttempts].map((attempt) => attempt.passed).filter((passed) => passed !== null),
+  );
+  const most = scored.reduce((max, attempts) => Math.max(max, attempts.length), 0);
+  const points = [];
+  for (let k = 1; k <= most; k *= 2) {
+    const chances = scored
+      .filter((attempts) => attempts.length >= k)
+      .map((attempts) => passAtK(attempts.length, attempts.filter(Boolean).length, k));
+    points.push({ k, rate: mean(chances), n: chances.length });
+  }
+  return points;
+}
+
+function meanTokens(rows: readonly EvaluationRow[]): { attempt: number; twoTries: number } {
+  return {
+    attempt: mean(rows.map((row) => row.firstTry.tokens)),
+    twoTries: mean(rows.map((row) => row.firstTry.tokens + (row.secondTry?.tokens ?? 0))),
+  };
+}
+
+function rateOf(outcomes: readonly Outcome[]): Rate {
+  const known = outcomes.filter((outcome) => outcome !== null);
+  return wilson(known.filter(Boolean).length, known.length);
+}
+
+function differenceOf(a: readonly Outcome[], b: readonly Outcome[], options: BootstrapOptions): Difference {
+  assert(a.length === b.length, `paired outcomes: ${a.length} and ${b.length}`);
+  const left: boolean[] = [];
+  const right: boolean[] = [];
+  a.forEach((outcome, i) => {
+    const other = b[i]!;
+    if (outcome === null || other === null) return;
+    left.push(outcome);
+    right.push(other);
+  });
+  return pairedBootstrap(left, right, options);
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

@@ -1,0 +1,97 @@
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { Episode, Written } from './episode.ts';
+import { stepMetrics } from './metrics.ts';
+
+const written = (tokens: number[], stopReason: Written['stopReason'] = 'stop'): Written => ({
+  tokens,
+  logprobs: tokens.map(() => -1),
+  text: '',
+  stopReason,
+});
+
+function episode(
+  group: string,
+  reward: number | null,
+  tokens: number[],
+  more: Partial<Episode> = {},
+): Episode {
+  return {
+    version: 1,
+    step: 3,
+    group,
+    index: 0,
+    problem: { id: group },
+    attempt: written([1]),
+    reflection: written(tokens),
+    retry: written([2]),
+    score: null,
+    reward,
+    advantage: reward,
+    ...more,
+  };
+}
+
+test('a step of four groups, worked by hand', () => {
+  const episodes = [
+    episode('a', 1, [5, 6, 9], { kind: 'search' }),
+    episode('a', 0, [5, 6, 9], { kind: 'search' }),
+    episode('b', 0, [5, 6, 9], { kind: 'vague', retry: written([2, 2], 'length') }),
+    episode('b', 0, [7], { kind: 'step', reflection: written([7, 7, 7, 7, 7, 7], 'length'), retry: null }),
+    episode('c', 1, [9]),
+    episode('d', null, [8, 9]),
+  ];
+  const metrics = stepMetrics(episodes, { hints: ['true', 'none', 'false', 'true', 'none', 'true'] });
+  expect(metrics).toEqual({
+    episodes: 6,
+    groups: 4,
+    reward: 2 / 5,
+    unscored: 1 - 5 / 6,
+    'groups/mixed': 1 / 4,
+    'groups/allPass': 1 / 4,
+    'groups/allFail': 1 / 4,
+    'groups/unscored': 1 / 4,
+    trainedTokens: 3 + 3 + 3 + 6 + 1,
+    'reflection/meanLength': (3 + 3 + 3 + 6 + 1 + 2) / 6,
+    'reflection/minLength': 1,
+    'reflection/maxLength': 6,
+    'reflection/cutOff': 1 / 6,
+    'retry/cutOff': 1 / 5,
+    'reflection/duplicate': 1 / 6,
+    'hint/true': 3 / 6,
+    'kind/search': 2 / 6,
+    'kind/step': 1 / 6,
+    'kind/vague': 1 / 6,
+  });
+});
+
+test('what was not measured has no entry', () => {
+  const metrics = stepMetrics([episode('a', null, [1])]);
+  expect(metrics['unscored']).toBe(1);
+  for (const name of ['reward', 'hint/true']) expect(name in metrics).toBe(false);
+  expect(Object.keys(metrics).some((name) => name.startsWith('kind/'))).toBe(false);
+  expect(stepMetrics([])).toEqual({ episodes: 0, groups: 0 });
+});
+
+test('a failure without any episode is an unscored group', () => {
+  const metrics = stepMetrics([episode('a', 1, [1]), episode('a', 0, [2])], { failures: 4 });
+  expect(metrics).toMatchObject({ groups: 4, 'groups/mixed': 0.25, 'groups/unscored': 0.75 });
+});
+
+test('group shares sum to 1, and every metric is a finite number', () => {
+  const some = fc.record({
+    group: fc.constantFrom('a', 'b', 'c'),
+    reward: fc.option(fc.constantFrom(0, 1)),
+    tokens: fc.array(fc.nat(3), { minLength: 1, maxLength: 4 }),
+  });
+  fc.assert(
+    fc.property(fc.array(some, { minLength: 1, maxLength: 12 }), (rows) => {
+      const metrics = stepMetrics(rows.map((row) => episode(row.group, row.reward, row.tokens)));
+      const shares = Object.entries(metrics).filter(([name]) => name.startsWith('groups/'));
+      expect(shares.length).toBe(4);
+      expect(shares.reduce((sum, [, value]) => sum + value, 0)).toBeCloseTo(1, 12);
+      expect(Object.values(metrics).every(Number.isFinite)).toBe(true);
+      expect(metrics['reflection/duplicate']).toBeLessThan(1);
+    }),
+  );
+});

@@ -1,0 +1,99 @@
+/**
+ * Intervals for pass rates and their differences, and unbiased pass@k. Pure: resampling draws from a seed.
+ *
+ * `wilson` for one rate, `pairedBootstrap` for the difference of two rates measured on the same problems.
+ * Both are 95% intervals over problems; they say nothing of the spread between training seeds.
+ */
+import { assert } from '../lib/errors.ts';
+import { hash32 } from '../lib/rng.ts';
+
+/** A pass rate with its 95% interval. Without data (n = 0) the rate is NaN, null in JSON, and the interval [0, 1]. */
+export interface Rate {
+  rate: number;
+  low: number;
+  high: number;
+  n: number;
+}
+
+/** A difference of two rates with its 95% interval. Without data the difference is NaN and the interval [-1, 1]. */
+export interface Difference {
+  diff: number;
+  low: number;
+  high: number;
+  n: number;
+}
+
+/** The 97.5% quantile of the normal distribution. */
+const Z = 1.959963984540054;
+
+/**
+ * Wilson score interval:
+ *   (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+ * Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
+ */
+export function wilson(passes: number, n: number): Rate {
+  assert(passes >= 0 && passes <= n, `wilson: ${passes} passes of ${n}`);
+  if (n === 0) return { rate: Number.NaN, low: 0, high: 1, n };
+  const rate = passes / n;
+  const z2n = (Z * Z) / n;
+  const centre = (rate + z2n / 2) / (1 + z2n);
+  const half = (Z * Math.sqrt((rate * (1 - rate)) / n + z2n / (4 * n))) / (1 + z2n);
+  // At 0 and n passes one end is the rate itself; rounding must not move it inside.
+  return { rate, low: passes === 0 ? 0 : centre - half, high: passes === n ? 1 : centre + half, n };
+}
+
+export interface BootstrapOptions {
+  /** How many resamples. */
+  draws: number;
+  seed: number;
+}
+
+/**
+ * mean(a) - mean(b) over the same problems, in the same order, with the percentile interval of `draws`
+ * resamples of problems. Values are passes, or pass rates in [0, 1].
+ * Efron and Tibshirani (1993), chapter 13; quantiles are interpolated linearly.
+ */
+export function pairedBootstrap(
+  a: readonly (boolean | number)[],
+  b: readonly (boolean | number)[],
+  options: BootstrapOptions,
+): Difference {
+  assert(a.length === b.length, `pairedBootstrap: ${a.length} and ${b.length} values`);
+  const n = a.length;
+  if (n === 0) return { diff: Number.NaN, low: -1, high: 1, n };
+  const differences = Float64Array.from(a, (value, i) => Number(value) - Number(b[i]));
+  const means = new Float64Array(options.draws);
+  for (let draw = 0; draw < options.draws; draw++) {
+    let sum = 0;
+    for (let i = 0; i < n; i++) {
+      const index = Math.floor((hash32(options.seed, draw, i) / 0x100000000) * n);
+      sum += differences[index]!;
+    }
+    means[draw] = sum / n;
+  }
+  means.sort();
+  const diff = differences.reduce((sum, value) => sum + value, 0) / n;
+  return { diff, low: quantile(means, 0.025), high: quantile(means, 0.975), n };
+}
+
+/** Of ascending values, linear between neighbours. */
+function quantile(ascending: Float64Array, q: number): number {
+  const place = q * (ascending.length - 1);
+  const below = Math.floor(place);
+  const low = ascending[below]!;
+  const high = ascending[Math.min(below + 1, ascending.length - 1)]!;
+  return low + (place - below) * (high - low);
+}
+
+/**
+ * Unbiased estimate, from n attempts of which c passed, of the chance that at least one of k passes:
+ *   1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i)
+ * Chen et al. (arXiv 2107.03374), equation 1, in the product form of its figure 3. Needs k <= n.
+ */
+export function passAtK(n: number, c: number, k: number): number {
+  assert(c >= 0 && c <= n && k >= 1 && k <= n, `passAtK: n ${n}, c ${c}, k ${k}`);
+  if (n - c < k) return 1;
+  let allFail = 1;
+  for (let i = n - c + 1; i <= n; i++) allFail *= 1 - k / i;
+  return 1 - allFail;
+}

@@ -1,0 +1,72 @@
+/**
+ * Builds the failure set: samples attempts with the start model and keeps those that the verifier rejects.
+ *
+ * Training begins at these frozen failures ("Reflect, Retry, Reward", arXiv 2505.24726, section 4.3). Each is
+ * kept with its problem, its place among the samples, the model's hash and the sampling settings.
+ */
+import { mapConcurrent } from './lib/concurrent.ts';
+import { hash32 } from './lib/rng.ts';
+import type { Failure, Problem } from './method/episode.ts';
+import { failureId, type Player } from './player.ts';
+
+/** Problems under way at a time: enough to fill the engine's batch. */
+const CONCURRENCY = 512;
+
+export interface MineOptions {
+  /** Attempts per problem. */
+  samples: number;
+  /** Kept per problem, the first ones. */
+  maxPerProblem: number;
+  seed: number;
+  onProgress?: (done: number, failures: number) => void;
+}
+
+export interface Mined<P extends Problem> {
+  failures: Failure<P>[];
+  attempts: number;
+  passed: number;
+}
+
+export async function mine<P extends Problem>(player: Player<P>, problems: readonly P[], options: MineOptions): Promise<Mined<P>> {
+  const { samples, maxPerProblem, seed, onProgress } = options;
+  const { modelHash } = player.engine.capabilities();
+  let done = 0;
+  let found = 0;
+  const perProblem = await mapConcurrent(problems, CONCURRENCY, async (problem, i) => {
+    const requestSeed = hash32(seed, STREAM, i);
+    const tries = await player.attempt(problem, samples, requestSeed);
+    const failed = tries.filter((t) => !t.verdict.ok).length;
+    const failures = tries
+      .flatMap(({ written, verdict }, sampleIndex): Failure<P>[] =>
+        verdict.ok
+          ? []
+          : [
+              {
+                version: 1,
+                id: failureId(problem, sampleIndex),
+                problem,
+                sampleIndex,
+                samples,
+                failed,
+                attempt: written,
+                verdict,
+                modelHash,
+                sampling: { temperature: player.options.temperature, maxTokens: player.options.maxAttemptTokens, seed: requestSeed },
+              },
+            ],
+      )
+      .slice(0, maxPerProblem);
+    found += failures.length;
+    onProgress?.(++done, found);
+    return { failures, failed };
+  });
+  const attempts = problems.length * samples;
+  return {
+    failures: perProblem.flatMap((p) => p.failures),
+    attempts,
+    passed: attempts - perProblem.reduce((sum, p) => sum + p.failed, 0),
+  };
+}
+
+/** Which of the seed's streams mining draws from. */
+const STREAM = 1;

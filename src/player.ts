@@ -1,0 +1,114 @@
+/**
+ * A model in the role that the method gives it: it attempts a problem, reflects on a failure, and retries.
+ *
+ * Messages become ids here, once; what was sampled stays the ids that were sampled. Each function samples one
+ * kind of turn and checks what can be checked. Loops decide what follows what.
+ */
+import type { Engine } from './engine/engine.ts';
+import { generateText } from './generate.ts';
+import type { Failure, Message, Problem, Verdict, Written } from './method/episode.ts';
+import { attemptMessages, type Prompts, type Task } from './method/task.ts';
+import { loadChatFormat, type ChatFormat, type Conversation } from './text/chat.ts';
+import { loadTokenizer, type Tokenizer } from './text/tokenizer.ts';
+
+export interface PlayerOptions {
+  temperature: number;
+  topK?: number | undefined;
+  topP?: number | undefined;
+  minP?: number | undefined;
+  /** Longest attempt or retry, and longest reflection, in tokens. */
+  maxAttemptTokens: number;
+  maxReflectionTokens: number;
+}
+
+/** Something that was written and what the task says of it. */
+export interface Try {
+  written: Written;
+  verdict: Verdict;
+}
+
+export interface Player<P extends Problem = Problem> {
+  engine: Engine;
+  task: Task<P>;
+  prompts: Prompts;
+  format: ChatFormat;
+  tokenizer: Tokenizer;
+  options: PlayerOptions;
+  /** Attempts at the bare problem, independent of each other. */
+  attempt(problem: P, count: number, seed: number): Promise<Try[]>;
+  /** The conversation in which the model is asked to reflect on a failed attempt. */
+  askToReflect(problem: P, attempt: Written): Conversation;
+  /** `beginning`: ids that every reflection starts with; they are part of what is returned, without log-probabilities of their own (0). */
+  reflect(asked: Conversation, count: number, seed: number, beginning?: readonly number[]): Promise<Written[]>;
+  /** The conversation in which the problem is posed again, after a reflection or, without one, right after the attempt. */
+  askAgain(problem: P, attempt: Written, reflection?: Written): Conversation;
+  retry(problem: P, asked: Conversation, seed: number): Promise<Try>;
+  /** A text that no model wrote, as a reflection. */
+  asWritten(text: string): Written;
+}
+
+export function makePlayer<P extends Problem>(engine: Engine, modelDirectory: string, task: Task<P>, prompts: Prompts, options: PlayerOptions): Player<P> {
+  const tokenizer = loadTokenizer(modelDirectory);
+  const format = loadChatFormat(modelDirectory, tokenizer);
+  const { maxAttemptTokens, maxReflectionTokens } = options;
+  const user = (content: string): Message[] => [{ role: 'user', content }];
+
+  const sample = (prompt: readonly number[], count: number, maxTokens: number, seed: number): Promise<Written[]> => {
+    const { temperature, topK, topP, minP } = options;
+    const filters = { ...(topK === undefined ? {} : { topK }), ...(topP === undefined ? {} : { topP }), ...(minP === undefined ? {} : { minP }) };
+    return generateText(engine, tokenizer, prompt, { params: { temperature, maxTokens, stopIds: format.stopIds, ...filters }, count, seed });
+  };
+  const judge = (problem: P, written: Written): Try => ({ written, verdict: verdictOf(task, problem, prompts, written) });
+
+  const pose = (problem: P): Conversation => {
+    const messages = attemptMessages(task, problem, prompts);
+    return { messages, tokens: format.prompt(messages) };
+  };
+  const askToReflect = (problem: P, attempt: Written): Conversation => format.extend(pose(problem), attempt, user(prompts.reflect));
+
+  return {
+    engine,
+    task,
+    prompts,
+    format,
+    tokenizer,
+    options,
+    askToReflect,
+    attempt: async (problem, count, seed) => (await sample(pose(problem).tokens, count, maxAttemptTokens, seed)).map((written) => judge(problem, written)),
+    async reflect(asked, count, seed, beginning = []) {
+      const written = await sample([...asked.tokens, ...beginning], count, maxReflectionTokens - beginning.length, seed);
+      if (beginning.length === 0) return written;
+      return written.map((w) => {
+        const tokens = [...beginning, ...w.tokens];
+        return { ...w, tokens, logprobs: [...beginning.map(() => 0), ...w.logprobs], text: tokenizer.decode(tokens) };
+      });
+    },
+    askAgain(problem, attempt, reflection) {
+      const again = user(task.poseAgain(problem, prompts));
+      return reflection === undefined ? format.extend(pose(problem), attempt, again) : format.extend(askToReflect(problem, attempt), reflection, again);
+    },
+    retry: async (problem, asked, seed) => judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed))),
+    asWritten: (text) => ({ tokens: tokenizer.encode(text), logprobs: [], text, stopReason: 'length' }),
+  };
+}
+
+/** An answer that was cut off fails, whatever its text: it is not known what it would have said. */
+function verdictOf<P extends Problem>(task: Task<P>, problem: P, prompts: Prompts, written: Written): Verdict {
+  if (written.stopReason !== 'stop') return { ok: false, class: 'cut off', why: `expected an end of turn within ${written.tokens.length} tokens, got none` };
+  return task.verify(problem, written.text, prompts);
+}
+
+/** Whether a reflection can be followed by a retry. */
+export function hasEnded(written: Written): boolean {
+  return written.stopReason === 'stop';
+}
+
+export function first<T>(items: readonly T[]): T {
+  if (items.length === 0) throw new Error('internal error: expected at least one item');
+  return items[0] as T;
+}
+
+/** How a failure is named: also the id of its group. */
+export function failureId(problem: Problem, sampleIndex: number): Failure['id'] {
+  return `${problem.id}#${sampleIndex}`;
+}

@@ -1,0 +1,73 @@
+/**
+ * The small JSON files of a Hugging Face model directory, read for `tokenizer.ts` and `chat.ts`.
+ *
+ * A missing file is undefined, because most are optional; a file that is there but unreadable is an error.
+ * Does not know what the fields mean, but for the named special tokens, which two files hold in two forms.
+ */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { R3Error, messageOf } from '../lib/errors.ts';
+
+export type JsonObject = Record<string, unknown>;
+
+/** The largest known tokenizer.json, Gemma 3's, has 33 MB. */
+const MAX_FILE_BYTES = 256 * 1024 * 1024;
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The text of a file, undefined when there is none. Throws R3Error `bad-file`. */
+export function readText(directory: string, name: string): string | undefined {
+  const path = join(directory, name);
+  if (!existsSync(path)) return undefined;
+  try {
+    const { size } = statSync(path);
+    if (size > MAX_FILE_BYTES) throw new Error(`expected at most ${MAX_FILE_BYTES} bytes, got ${size}`);
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new R3Error('text', 'bad-file', `${path}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** The JSON object in a file, undefined when there is no such file. Throws R3Error `bad-file`. */
+export function readJson(directory: string, name: string): JsonObject | undefined {
+  const text = readText(directory, name);
+  if (text === undefined) return undefined;
+  const path = join(directory, name);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    const why = `${path}: expected JSON, got ${messageOf(cause)}. The file may be cut: fetch it again.`;
+    throw new R3Error('text', 'bad-file', why, { cause });
+  }
+  if (!isObject(value))
+    throw new R3Error('text', 'bad-file', `${path}: expected a JSON object, got ${typeof value}`);
+  return value;
+}
+
+/** The special tokens that have a name, as chat templates see them. */
+const SPECIAL_NAMES = [
+  'bos_token',
+  'eos_token',
+  'unk_token',
+  'pad_token',
+  'sep_token',
+  'cls_token',
+  'mask_token',
+] as const;
+type SpecialName = (typeof SPECIAL_NAMES)[number];
+
+/** Their texts, from tokenizer_config.json, else from special_tokens_map.json. Throws R3Error `bad-file`. */
+export function readSpecialTokens(directory: string): Partial<Record<SpecialName, string>> {
+  const config = readJson(directory, 'tokenizer_config.json') ?? {};
+  const map = readJson(directory, 'special_tokens_map.json') ?? {};
+  const found: Partial<Record<SpecialName, string>> = {};
+  for (const name of SPECIAL_NAMES) {
+    const value = config[name] ?? map[name];
+    const text = isObject(value) ? value['content'] : value;
+    if (typeof text === 'string') found[name] = text;
+  }
+  return found;
+}

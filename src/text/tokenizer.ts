@@ -1,0 +1,143 @@
+/**
+ * The tokenizer of a Hugging Face model directory: text to ids and back.
+ *
+ * @huggingface/tokenizers does the work, from tokenizer.json. This file adds what training needs: the full
+ * set of ids that end a turn, decoding that changes nothing (no "clean-up" of spaces) and that accepts any
+ * id the model can sample, and errors that name the file.
+ * Special tokens are never added: a chat template writes them itself, and their text becomes their one id.
+ *
+ * Known: byte-level BPE, BPE with byte fallback, Unigram, and WordLevel.
+ */
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { R3Error, messageOf } from '../lib/errors.ts';
+import { isObject, readJson, readSpecialTokens } from './model-files.ts';
+import type { JsonObject } from './model-files.ts';
+
+export interface Tokenizer {
+  /** The text of a special token becomes its id; none is added. Throws R3Error `bad-file` for a word without an id. */
+  encode(text: string): number[];
+  /** Special tokens are left out, and so are ids that stand for no token (padding rows of an embedding). */
+  decode(ids: readonly number[]): string;
+  decodeWithSpecials(ids: readonly number[]): string;
+  /** One token as the file writes it, for display: `Ġthe`, `▁the`, `<|im_end|>`. `<no token 7>` for an unused id. */
+  tokenText(id: number): string;
+  /** The highest id plus one. A model's embedding may have more rows. */
+  vocabularySize: number;
+  specialIds: ReadonlySet<number>;
+  /** Ids that end a turn: of generation_config.json, config.json and tokenizer_config.json, in this order. */
+  eosIds: number[];
+}
+
+/** What is used of @huggingface/tokenizers 0.2.0, whose own types do not resolve under Node's module rules. */
+interface Library {
+  /** An id is undefined for a word outside the vocabulary when there is no unk_token. */
+  encode(
+    text: string,
+    options: { add_special_tokens: boolean },
+  ): { ids: (number | undefined)[]; tokens: string[] };
+  /** Throws for an empty list. */
+  decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+  get_added_tokens_decoder(): Map<number, { special: boolean }>;
+  model: { vocab: string[] };
+}
+
+/** Throws R3Error `bad-file` when tokenizer.json is missing or a file is malformed. */
+export function loadTokenizer(directory: string): Tokenizer {
+  const json = readJson(directory, 'tokenizer.json');
+  if (json === undefined) {
+    throw new R3Error(
+      'text',
+      'bad-file',
+      `tokenizer: expected a tokenizer.json in ${directory}, got none. ` +
+        'Fetch it with the model; for a model that has only tokenizer.model or vocab.json and merges.txt, ' +
+        'save_pretrained of a fast tokenizer in Python transformers writes one.',
+    );
+  }
+  const config = readJson(directory, 'tokenizer_config.json') ?? {};
+  const named = readSpecialTokens(directory);
+  const library = makeLibrary(directory, json, config, named);
+
+  const specialIds = new Set<number>();
+  for (const [id, token] of library.get_added_tokens_decoder()) if (token.special) specialIds.add(id);
+  for (const text of Object.values(named)) {
+    const id = library.token_to_id(text);
+    if (id !== undefined) specialIds.add(id);
+  }
+
+  const decodeAll = (ids: number[]): string =>
+    ids.length === 0 ? '' : library.decode(ids, { clean_up_tokenization_spaces: false });
+  const known = (id: number): boolean => library.id_to_token(id) !== undefined;
+
+  return {
+    encode: (text) => {
+      if (text === '') return [];
+      const { ids, tokens } = library.encode(text, { add_special_tokens: false });
+      return ids.map((id, i) => {
+        if (id !== undefined) return id;
+        const what = `expected a word of the vocabulary, got ${JSON.stringify(tokens[i])}`;
+        throw new R3Error(
+          'text',
+          'bad-file',
+          `${directory}/tokenizer.json: ${what}, and no unk_token stands for it`,
+        );
+      });
+    },
+    decode: (ids) => decodeAll(ids.filter((id) => known(id) && !specialIds.has(id))),
+    decodeWithSpecials: (ids) => decodeAll(ids.filter(known)),
+    tokenText: (id) => library.id_to_token(id) ?? `<no token ${id}>`,
+    vocabularySize: library.model.vocab.length,
+    specialIds,
+    eosIds: readEosIds(directory, library, named.eos_token),
+  };
+}
+
+function makeLibrary(
+  directory: string,
+  json: JsonObject,
+  config: JsonObject,
+  named: Partial<Record<string, string>>,
+): Library {
+  const model = isObject(json['model']) ? json['model'] : {};
+  try {
+    return new HuggingFaceTokenizer(
+      { ...json, added_tokens: allAddedTokens(json, config) },
+      // For WordLevel the library looks for unk_token here, Python's tokenizers in the model.
+      { ...config, ...named, unk_token: model['unk_token'] ?? named['unk_token'] },
+    );
+  } catch (cause) {
+    const why =
+      `${directory}/tokenizer.json: expected a tokenizer in the format of Hugging Face tokenizers, got one ` +
+      `that @huggingface/tokenizers refuses: ${messageOf(cause)}`;
+    throw new R3Error('text', 'bad-file', why, { cause });
+  }
+}
+
+/** Those of tokenizer.json, and those that only tokenizer_config.json has: transformers joins them in this way. */
+function allAddedTokens(json: JsonObject, config: JsonObject): unknown[] {
+  const tokens: unknown[] = Array.isArray(json['added_tokens']) ? [...json['added_tokens']] : [];
+  const ids = new Set(tokens.map((token) => (isObject(token) ? token['id'] : undefined)));
+  const more = isObject(config['added_tokens_decoder']) ? config['added_tokens_decoder'] : {};
+  for (const [key, token] of Object.entries(more)) {
+    if (isObject(token) && !ids.has(Number(key))) tokens.push({ ...token, id: Number(key) });
+  }
+  return tokens;
+}
+
+function readEosIds(directory: string, library: Library, eosText: string | undefined): number[] {
+  const ids = new Set<number>();
+  for (const name of ['generation_config.json', 'config.json']) {
+    const value = readJson(directory, name)?.['eos_token_id'] ?? [];
+    for (const id of Array.isArray(value) ? value : [value]) {
+      if (!Number.isInteger(id) || id < 0) {
+        const what = `expected a token id or a list of them, got ${JSON.stringify(value)}`;
+        throw new R3Error('text', 'bad-file', `${directory}/${name}: eos_token_id: ${what}`);
+      }
+      ids.add(id);
+    }
+  }
+  const id = eosText === undefined ? undefined : library.token_to_id(eosText);
+  if (id !== undefined) ids.add(id);
+  return [...ids];
+}
