@@ -224,7 +224,7 @@ export interface Ops {
     out: Float32Array,
   ): void;
 
-  /** logprob[r] = l[target] - lse[r] with l = logits[r] / temperature, lse = log sum exp l. 16 partial sums by index mod 16, joined pairwise. */
+  /** Temperatures are rounded to f32 first, here and in `sample`. logprob[r] = l[target] - lse[r] with l = logits[r] / temperature, lse = log sum exp l. 16 partial sums by index mod 16, joined pairwise. */
   logprobs(
     R: number,
     V: number,

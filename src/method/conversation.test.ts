@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { R3Error } from '../lib/errors.ts';
 import { parseConversationRow, trainedTokens, type ConversationMessage } from './conversation.ts';

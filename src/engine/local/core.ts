@@ -30,7 +30,7 @@ export interface LocalEngineOptions {
   cacheBytes?: number;
   /** Default 2 GiB. */
   activationBytes?: number;
-  /** Compute shared prefixes once in training. Default true. */
+  /** Compute shared prefixes once, in sampling and in training. Default true. */
   share?: boolean;
   /** Initialise a directory without weights from this seed. */
   initSeed?: number;
@@ -67,8 +67,9 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
   model.fill(values);
   const weights = makeWeights(ops, layout, values, dtype, trainable);
   const rope = makeRopeTable(ops, config);
-  const sampler = makeSampler(ops, config, weights, rope, options.cacheBytes ?? CACHE_BYTES);
-  const trainer = makeTrainer(ops, config, layout, weights, rope, { activationBytes: options.activationBytes ?? ACTIVATION_BYTES, share: options.share ?? true });
+  const { share = true, cacheBytes = CACHE_BYTES, activationBytes = ACTIVATION_BYTES } = options;
+  const sampler = makeSampler(ops, config, weights, rope, { cacheBytes, share });
+  const trainer = makeTrainer(ops, config, layout, weights, rope, { activationBytes, share });
   let reference: Weights | undefined;
 
   function training(): Trainer {
@@ -120,8 +121,7 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
     },
     forward(datums, temperature, which, keep) {
       checkDatums(datums);
-      // Kernels take temperatures as f32: rounded here, sampler and trainer divide by the same number.
-      return (keep ? training() : trainer).forward(which === 'reference' ? referenceWeights() : weights, datums, Math.fround(temperature), keep);
+      return (keep ? training() : trainer).forward(which === 'reference' ? referenceWeights() : weights, datums, temperature, keep);
     },
     backward: (gradients) => training().backward(gradients),
     step(adam) {

@@ -6,7 +6,6 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { messageOf, R3Error } from '../../lib/errors.ts';
-import { checkedOps } from '../../kernels/checked.ts';
 import { loadKernels } from '../../kernels/load.ts';
 import { makeCore, type LocalCore, type LocalEngineOptions } from './core.ts';
 import { openModel } from './directory.ts';
@@ -18,7 +17,7 @@ type Call = Extract<ToEngine, { kind: 'call' }>;
 async function openCore(options: LocalEngineOptions): Promise<LocalCore> {
   const { kernels, threads } = options;
   const ops = await loadKernels({ ...(kernels === undefined ? {} : { build: kernels }), ...(threads === undefined ? {} : { threads }) });
-  return makeCore(checkedOps(ops), openModel(options.model, options.initSeed), options);
+  return makeCore(ops, openModel(options.model, options.initSeed), options);
 }
 
 export function serveEngine(port: MessagePort, options: LocalEngineOptions): void {

@@ -62,10 +62,16 @@ interface Group {
   open: number;
 }
 
-export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rope: Float32Array, cacheBytes: number): Sampler {
+export interface SamplerOptions {
+  cacheBytes: number;
+  /** Reuse the keys of prefixes that were computed before. */
+  share: boolean;
+}
+
+export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rope: Float32Array, options: SamplerOptions): Sampler {
   const { hiddenSize: C, vocabularySize: V, heads: H, kvHeads: J, headSize: D, layers: L } = config;
   const pageFloats = J * D * PAGE_SIZE;
-  const pageCount = Math.max(pagesFor(config.contextLength), Math.floor(cacheBytes / (L * 2 * pageFloats * 4)));
+  const pageCount = Math.max(pagesFor(config.contextLength), Math.floor(options.cacheBytes / (L * 2 * pageFloats * 4)));
   const pages: Pages[] = Array.from({ length: L }, () => ({ keys: ops.f32(pageCount * pageFloats), values: ops.f32(pageCount * pageFloats) }));
   const cache = makePrefixCache(pageCount);
   const work = makeWorkspace(ops);
@@ -88,7 +94,7 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
       if (!idle && (rows + request.count > ROWS_PER_STEP || !cache.makeRoom(reserved + maxPages))) return;
       waiting.shift();
       // The last prompt token is always computed: its logits are where the completions start.
-      const node = cache.open(request.prompt, request.prompt.length - 1);
+      const node = cache.open(request.prompt, options.share ? request.prompt.length - 1 : 0);
       prefills.push({ request, node, maxPages });
       counts.cachedTokens += node.start;
       reserved += maxPages;

@@ -1,0 +1,105 @@
+/**
+ * The files of the start model beside its weights: vocabulary, tokenizer, chat template, configuration.
+ *
+ * One token per word: texts are words with spaces between them, numbers 0 to 199 are words. A rendered conversation
+ *   <bos> <user> 92 57 64 to 29 <assistant> ( 92 - 57 ) + 64 <end> <user> why <assistant>
+ * has one token for each of its words. Hugging Face formats: tokenizers' WordLevel with a WhitespaceSplit
+ * pre-tokenizer, and a Llama configuration.
+ */
+import { MAX_VALUE } from '../../src/tasks/countdown-generator.ts';
+
+export const SPECIAL_TOKENS = [
+  '<pad>',
+  '<bos>',
+  '<end>',
+  '<user>',
+  '<assistant>',
+  '<system>',
+  '<unk>',
+] as const;
+
+export const WORDS: readonly string[] = [
+  '( ) + - * / =',
+  'to why again',
+  'first keep need yes no',
+  'used twice missing too big small got want',
+  'be careful retry check each number use other order wrong',
+].flatMap((line) => line.split(' '));
+
+export const VOCABULARY: readonly string[] = [
+  ...SPECIAL_TOKENS,
+  ...WORDS,
+  ...Array.from({ length: MAX_VALUE + 1 }, (_, number) => String(number)),
+];
+
+/** Each piece is followed by a space, so that a rendering starts with the rendering of any earlier turn. */
+const CHAT_TEMPLATE =
+  '{{ bos_token }} ' +
+  '{% for message in messages %}' +
+  "{% if message.role == 'assistant' %}<assistant> {{ message.content }} <end> " +
+  "{% elif message.role == 'user' %}<user> {{ message.content }} " +
+  "{% elif message.role == 'system' %}<system> {{ message.content }} " +
+  "{% else %}{{ raise_exception('role: expected system, user or assistant') }}" +
+  '{% endif %}{% endfor %}' +
+  '{% if add_generation_prompt %}<assistant> {% endif %}';
+
+const MAX_TOKENS = 256;
+const [PAD, BOS, END] = [0, 1, 2];
+
+/** File name to content, JSON. */
+export function startModelFiles(): Record<string, unknown> {
+  return {
+    'config.json': {
+      architectures: ['LlamaForCausalLM'],
+      model_type: 'llama',
+      vocab_size: VOCABULARY.length,
+      hidden_size: 96,
+      intermediate_size: 256,
+      num_hidden_layers: 3,
+      num_attention_heads: 3,
+      num_key_value_heads: 3,
+      head_dim: 32,
+      hidden_act: 'silu',
+      max_position_embeddings: MAX_TOKENS,
+      rms_norm_eps: 1e-5,
+      rope_theta: 10000,
+      attention_bias: false,
+      mlp_bias: false,
+      attention_dropout: 0,
+      tie_word_embeddings: false,
+      initializer_range: 0.02,
+      torch_dtype: 'float32',
+      bos_token_id: BOS,
+      eos_token_id: END,
+      pad_token_id: PAD,
+    },
+    'generation_config.json': { bos_token_id: BOS, eos_token_id: END, pad_token_id: PAD },
+    'tokenizer.json': {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: SPECIAL_TOKENS.map((content, id) => ({ id, content, ...PLAIN, special: true })),
+      normalizer: null,
+      pre_tokenizer: { type: 'WhitespaceSplit' },
+      post_processor: null,
+      decoder: null,
+      model: {
+        type: 'WordLevel',
+        vocab: Object.fromEntries(VOCABULARY.map((word, id) => [word, id])),
+        unk_token: '<unk>',
+      },
+    },
+    'tokenizer_config.json': {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      bos_token: '<bos>',
+      eos_token: '<end>',
+      pad_token: '<pad>',
+      unk_token: '<unk>',
+      model_max_length: MAX_TOKENS,
+      clean_up_tokenization_spaces: false,
+      chat_template: CHAT_TEMPLATE,
+    },
+  };
+}
+
+const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false };

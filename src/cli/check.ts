@@ -1,0 +1,111 @@
+/**
+ * `r3 check`: a task's verifier on its own, without a model.
+ *
+ * With --answers it judges answers from a file; without, it audits the verifier on answers whose verdict is known.
+ */
+import type { Command } from 'commander';
+import { auditVerifier } from '../method/audit.ts';
+import type { Problem } from '../method/episode.ts';
+import type { Prompts, Task } from '../method/task.ts';
+import { generateProblems } from '../tasks/countdown-generator.ts';
+import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
+import { isObject } from '../text/model-files.ts';
+import { printJson, printLine, type Io } from './io.ts';
+import { addExamples } from './options.ts';
+import { findTask, promptsOption, rowError } from './session.ts';
+import { printable } from './table.ts';
+
+/** Generated problems for an audit without a file. */
+const AUDIT_PROBLEMS = { count: 200, split: 'held-out', numbers: 3, seed: 1 } as const;
+
+interface Flags {
+  answers?: string;
+  problems?: string;
+  prompts?: string;
+  json?: boolean;
+}
+
+export function define(command: Command, io: Io): void {
+  command
+    .description(
+      "Judges answers with a task's verifier. Without --answers it audits the verifier itself: known-good answers must pass, junk must fail.",
+    )
+    .argument('<task>', 'the task: countdown')
+    .option(
+      '--answers <file>',
+      'answers to judge: .jsonl or .parquet; a row is a problem of the task with its "completion"',
+    )
+    .option('--problems <file>', 'problems for the audit, .jsonl or .parquet (default: 200 generated ones)')
+    .addOption(promptsOption())
+    .option('--json', 'one line of JSON for each answer: {ok, class, why}; of an audit: {name, ok, detail}');
+  addExamples(
+    command,
+    `
+  r3 check countdown
+  r3 check countdown --problems test.parquet
+  r3 check countdown --answers rows.jsonl --json
+    where a row is {"nums": [44, 19, 35], "target": 98, "completion": "<answer>44 + 19 + 35</answer>"}`,
+  );
+  command.action((name: string, flags: Flags) => check(name, flags, io));
+}
+
+async function check(name: string, flags: Flags, io: Io): Promise<void> {
+  const { task, prompts } = findTask(name, flags.prompts);
+  if (flags.answers === undefined) return auditTask(task, prompts, flags, io);
+  const counts = new Map<string, number>();
+  let total = 0;
+  for await (const { row, line } of readRows(flags.answers)) {
+    const { problem, completion } = parseAnswer(task, row, line, placeOf(flags.answers, line));
+    const verdict = task.verify(problem, completion, prompts);
+    const errorClass = verdict.ok ? 'ok' : verdict.class;
+    counts.set(errorClass, (counts.get(errorClass) ?? 0) + 1);
+    total += 1;
+    if (flags.json === true) {
+      printJson(
+        io,
+        verdict.ok
+          ? { ok: true, class: null, why: null }
+          : { ok: false, class: verdict.class, why: verdict.why },
+      );
+    } else printLine(io, verdict.ok ? `${line}: ok` : printable(`${line}: ${verdict.class}: ${verdict.why}`));
+  }
+  const classes = [...counts]
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([errorClass, count]) => `${count} ${errorClass}`);
+  io.note(`${total} answers: ${classes.join(', ')}`);
+}
+
+function parseAnswer(
+  task: Task,
+  row: unknown,
+  line: number,
+  where: string,
+): { problem: Problem; completion: string } {
+  try {
+    const problem = task.parseRow(row, line - 1);
+    const completion = isObject(row) ? row['completion'] : undefined;
+    if (typeof completion !== 'string') {
+      throw new Error(`completion: expected a text, got ${JSON.stringify(completion) ?? 'nothing'}`);
+    }
+    return { problem, completion };
+  } catch (error) {
+    throw rowError(where, error);
+  }
+}
+
+async function auditTask(task: Task, prompts: Prompts, flags: Flags, io: Io): Promise<void> {
+  const problems =
+    flags.problems === undefined
+      ? generateProblems(AUDIT_PROBLEMS)
+      : await loadProblems(task, flags.problems);
+  const result = auditVerifier(task, problems, prompts);
+  if (flags.json === true) printJson(io, result);
+  else
+    printLine(
+      io,
+      printable(
+        `${result.name}: ${result.ok ? 'ok' : 'FAILED'}: ${result.detail}, over ${problems.length} problems`,
+      ),
+    );
+  if (!result.ok) io.exitCode = 1;
+}

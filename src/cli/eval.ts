@@ -1,0 +1,166 @@
+/**
+ * `r3 eval`: first and second tries of a model on held-out problems, beside the controls, sampled and greedy.
+ *
+ * With --against both models are measured on the same problems with the same draws, and reflections by each are read
+ * by each: that tells better writing from better reading.
+ */
+import type { Command } from 'commander';
+import type { Engine } from '../engine/engine.ts';
+import {
+  addForcedBeginning,
+  commonestBeginning,
+  crossReadings,
+  evaluate,
+  type Evaluation,
+} from '../evaluate.ts';
+import { quickstartSummary, summarise } from '../method/controls.ts';
+import type { Problem } from '../method/episode.ts';
+import { makePlayer, type Player } from '../player.ts';
+import { engineOptions } from './generate.ts';
+import { printJson, printLine, type Io } from './io.ts';
+import {
+  addEngineOptions,
+  addExamples,
+  addPlayerOptions,
+  integer,
+  seed,
+  type EngineFlags,
+  type PlayerFlags,
+} from './options.ts';
+import { giveSummary, resultsTable } from './results.ts';
+import {
+  findTask,
+  loadTaskProblems,
+  openEngine,
+  playerOptions,
+  promptsOption,
+  taskOption,
+} from './session.ts';
+import { cliProgress } from './watch.ts';
+
+const BOOTSTRAP = { draws: 2000, seed: 1 };
+
+interface Flags extends EngineFlags, PlayerFlags {
+  task: string;
+  model: string;
+  against?: string;
+  problems: string;
+  limit?: number;
+  prompts?: string;
+  fixedText: string;
+  seed: number;
+  json?: boolean;
+}
+
+/** One model's results at the temperature and greedy. */
+interface Measured {
+  player: Player;
+  sampled: Evaluation<Problem>;
+  greedy: Evaluation<Problem>;
+}
+
+export function define(command: Command, io: Io): void {
+  command
+    .description(
+      'Measures first and second tries of a model on problems, beside the controls that say what a reflection is worth.',
+    )
+    .addOption(taskOption())
+    .requiredOption('--model <dir>', 'the model to measure: a folder in the Hugging Face layout')
+    .option('--against <dir>', 'the start model: adds before and after, and who gains, writer or reader')
+    .requiredOption('--problems <file>', 'held-out problems, .jsonl or .parquet')
+    .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
+    .addOption(promptsOption())
+    .option('--fixed-text <text>', 'the text without content that stands in for a reflection', 'be careful')
+    .addOption(seed('of sampling').default(1));
+  addEngineOptions(addPlayerOptions(command)).option(
+    '--json',
+    'one line of JSON: summaries with rates and 95% intervals, as shares',
+  );
+  addExamples(
+    command,
+    `
+  r3 eval --task countdown --model DIR --problems test.parquet --limit 500
+  r3 eval --task countdown --model runs/countdown-001/model --against DIR --problems test.parquet --json`,
+  );
+  command.action((flags: Flags) => run(flags, io));
+}
+
+async function run(flags: Flags, io: Io): Promise<void> {
+  const started = performance.now();
+  const { task, prompts } = findTask(flags.task, flags.prompts);
+  const problems = await loadTaskProblems(task, flags.problems, flags.limit);
+  const progress = cliProgress(io);
+  const engines: Engine[] = [];
+  const open = async (model: string): Promise<Engine> => {
+    const engine = await openEngine(io, { model, trainable: false, ...engineOptions(flags) });
+    engines.push(engine);
+    return engine;
+  };
+  const measure = async (model: string, name: string): Promise<Measured> => {
+    const engine = await open(model);
+    const options = playerOptions(flags, engine.capabilities().contextLength);
+    const at = (temperature: number): Player =>
+      makePlayer(engine, model, task, prompts, { ...options, temperature });
+    const evaluateAt = (player: Player, phase: string): Promise<Evaluation<Problem>> => {
+      progress.phase(phase, 2 * problems.length);
+      const onProgress = (done: number): void => progress.update(done);
+      return evaluate(player, problems, { seed: flags.seed, fixedText: flags.fixedText, onProgress });
+    };
+    const player = at(flags.temperature);
+    const sampled = await evaluateAt(player, `measure ${name}`);
+    return { player, sampled, greedy: await evaluateAt(at(0), `measure ${name}, greedy`) };
+  };
+
+  try {
+    const after = await measure(flags.model, 'the model');
+    if (flags.against === undefined) {
+      progress.end();
+      giveOne(flags, after, problems.length, io);
+      return;
+    }
+    const before = await measure(flags.against, 'the start model');
+    progress.phase('who gains: writer or reader', 1);
+    const readings = await crossReadings(before.player, after.player, before.sampled.failed, flags.seed);
+    const beginning = commonestBeginning(after.sampled.failed.map(({ reflection }) => reflection));
+    await addForcedBeginning(before.player, before.sampled, beginning, flags.seed);
+    progress.update(1);
+    progress.end();
+    const summary = quickstartSummary(
+      {
+        seed: flags.seed,
+        wallSeconds: Math.round((performance.now() - started) / 100) / 10,
+        kernels: after.player.engine.capabilities().description,
+        temperature: flags.temperature,
+        before: before.sampled.rows,
+        after: after.sampled.rows,
+        greedy: { before: before.greedy.rows, after: after.greedy.rows },
+        writerByReader: readings,
+      },
+      BOOTSTRAP,
+    );
+    if (flags.json === true) printJson(io, summary);
+    else giveSummary(summary, io);
+  } finally {
+    progress.end();
+    for (const engine of engines) await engine.close();
+  }
+}
+
+function giveOne(flags: Flags, { sampled, greedy }: Measured, n: number, io: Io): void {
+  const result = {
+    n,
+    temperature: flags.temperature,
+    sampled: summarise(sampled.rows),
+    greedy: summarise(greedy.rows),
+  };
+  if (flags.json === true) {
+    printJson(io, result);
+    return;
+  }
+  printLine(io, `${n} problems, 95% intervals`);
+  const columns = [
+    { head: `temperature ${flags.temperature}`, summary: result.sampled },
+    { head: 'greedy', summary: result.greedy },
+  ];
+  printLine(io, resultsTable(columns));
+}

@@ -1,0 +1,73 @@
+/** Reads a file of failures that `r3 mine` wrote, for the model and task that training is about to begin with. */
+import { z } from 'zod';
+import type { Capabilities } from '../engine/engine.ts';
+import { R3Error } from '../lib/errors.ts';
+import { readJsonl } from '../lib/jsonl.ts';
+import type { Failure } from '../method/episode.ts';
+import type { Task } from '../method/task.ts';
+import { rowError } from './session.ts';
+
+const count = z.int().min(0);
+
+const schema = z.strictObject({
+  version: z.literal(1),
+  id: z.string().min(1),
+  problem: z.looseObject({ id: z.string().min(1) }),
+  sampleIndex: count,
+  samples: count,
+  failed: count,
+  attempt: z.strictObject({
+    tokens: z.array(count),
+    logprobs: z.array(z.number()),
+    text: z.string(),
+    stopReason: z.enum(['stop', 'length', 'cancelled']),
+  }),
+  verdict: z.strictObject({ ok: z.literal(false), class: z.string(), why: z.string() }),
+  modelHash: z.string(),
+  sampling: z.strictObject({ temperature: z.number(), maxTokens: count, seed: count }),
+}) satisfies z.ZodType<Failure>;
+
+/** Throws R3Error `bad-row` with file and line, `mismatch` for failures of another model. */
+export function loadFailures(
+  path: string,
+  task: Task,
+  { modelHash }: Pick<Capabilities, 'modelHash'>,
+): Failure[] {
+  const failures: Failure[] = [];
+  const ids = new Set<string>();
+  for (const row of readJsonl(path)) {
+    const where = `${path} line ${failures.length + 1}`;
+    const parsed = schema.safeParse(row);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0];
+      throw rowError(
+        where,
+        new Error(
+          `${issue?.path.map(String).join('.') ?? 'row'}: expected a failure that r3 mine wrote, got: ${issue?.message ?? 'something else'}`,
+        ),
+      );
+    }
+    const failure = parsed.data;
+    if (failure.modelHash !== modelHash) {
+      throw new R3Error(
+        'store',
+        'mismatch',
+        `${where}: expected failures of the start model (${modelHash}), got one of ${failure.modelHash}; mine them with this model`,
+      );
+    }
+    if (ids.has(failure.id))
+      throw rowError(where, new Error(`id: expected a new one, got ${failure.id} again`));
+    ids.add(failure.id);
+    failures.push({ ...failure, problem: problemOf(task, failure, where, failures.length) });
+  }
+  if (failures.length === 0) throw new R3Error('store', 'bad-file', `${path}: expected failures, got none`);
+  return failures;
+}
+
+function problemOf(task: Task, { problem }: Failure, where: string, index: number): Failure['problem'] {
+  try {
+    return task.parseRow(problem, index);
+  } catch (error) {
+    throw rowError(where, error);
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * `r3 generate`: samples one completion for each prompt.
+ *
+ * With --json all prompts are sampled together and come out in their order, one line each; a prompt's completion
+ * does not depend on the others. Without it, text is shown as it is sampled, prompt by prompt.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import type { Engine, SamplingParams } from '../engine/engine.ts';
+import { generateText } from '../generate.ts';
+import { mapConcurrent } from '../lib/concurrent.ts';
+import { hash32 } from '../lib/rng.ts';
+import { loadChatFormat } from '../text/chat.ts';
+import { isObject, readJson } from '../text/model-files.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { printJson, type Io } from './io.ts';
+import {
+  addEngineOptions,
+  addExamples,
+  addFilterOptions,
+  integer,
+  real,
+  repeated,
+  seed,
+  usageError,
+  type EngineFlags,
+} from './options.ts';
+import { checkModel, openEngine, withEngine } from './session.ts';
+import { printable } from './table.ts';
+import { loadTokenRows } from './tokens-file.ts';
+
+/** Prompts under way at a time. */
+const CONCURRENCY = 256;
+
+interface Flags extends EngineFlags {
+  prompt?: string[];
+  tokens?: string;
+  maxTokens: number;
+  temperature: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  stop?: string[];
+  seed: number;
+  raw?: boolean;
+  json?: boolean;
+}
+
+export function define(command: Command, io: Io): void {
+  command
+    .description('Samples one completion for each prompt from a model.')
+    .argument('<model>', 'model folder in the Hugging Face layout')
+    .addOption(repeated('--prompt <text>', 'a prompt, shown to the model as a user message; may be repeated'))
+    .option('--tokens <file>', 'prompts as token ids: .jsonl with {"tokens": [...]} on each line')
+    .option('--raw', 'encode prompts as they are, without the chat template')
+    .addOption(
+      integer('--max-tokens <n>', 'longest completion, in tokens, the stop token included', {
+        min: 1,
+      }).default(256),
+    )
+    .addOption(
+      real('--temperature <t>', 'divides the logits before sampling; 0 is greedy', { min: 0 }).default(0),
+    );
+  addFilterOptions(command)
+    .addOption(
+      repeated('--stop <text>', 'end a completion where this text begins; may be repeated (default: none)'),
+    )
+    .addOption(seed('the same seed gives the same completions').default(1));
+  addEngineOptions(command).option(
+    '--json',
+    'one line of JSON for each prompt: {tokens, logprobs, text, stopReason}',
+  );
+  addExamples(
+    command,
+    `
+  r3 generate models/start --prompt "92 57 64 to 29"
+  r3 generate DIR --prompt "Why is the sky blue?" --max-tokens 100 --temperature 0.7 --seed 3
+  r3 generate DIR --tokens prompts.jsonl --max-tokens 32 --json > completions.jsonl`,
+  );
+  command.action((model: string, flags: Flags) => generate(model, flags, io));
+}
+
+async function generate(model: string, flags: Flags, io: Io): Promise<void> {
+  if ((flags.prompt === undefined) === (flags.tokens === undefined)) {
+    throw usageError('expected either --prompt or --tokens, got both or neither');
+  }
+  checkModel(model);
+  const tokenizer = tryTokenizer(model, flags);
+  const { prompts, stopIds } = await loadPrompts(model, tokenizer, flags);
+  const { topK, topP, minP } = flags;
+  const params: SamplingParams = {
+    temperature: flags.temperature,
+    maxTokens: flags.maxTokens,
+    stopIds,
+    ...(topK === undefined ? {} : { topK }),
+    ...(topP === undefined ? {} : { topP }),
+    ...(minP === undefined ? {} : { minP }),
+  };
+  const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });
+  await withEngine(opening, async (engine) => {
+    const one = (prompt: readonly number[], index: number, onText?: (text: string) => void) =>
+      complete(engine, tokenizer, prompt, {
+        params,
+        seed: hash32(flags.seed, 0, index),
+        stopStrings: flags.stop ?? [],
+        onText,
+      });
+    if (flags.json === true) {
+      for (const completion of await mapConcurrent(prompts, CONCURRENCY, (prompt, i) => one(prompt, i))) {
+        printJson(io, completion);
+      }
+      return;
+    }
+    for (const [index, prompt] of prompts.entries()) {
+      const { tokens, text } = await one(prompt, index, (piece) => io.write(printable(piece)));
+      io.write(text === null ? `${tokens.join(' ')}\n` : '\n');
+    }
+  });
+}
+
+export function engineOptions({ dtype, threads }: EngineFlags): {
+  dtype: EngineFlags['dtype'];
+  threads?: number;
+} {
+  return { dtype, ...(threads === undefined ? {} : { threads }) };
+}
+
+interface Generated {
+  tokens: number[];
+  logprobs: number[];
+  /** null for a model without a tokenizer. */
+  text: string | null;
+  stopReason: string;
+}
+
+async function complete(
+  engine: Engine,
+  tokenizer: Tokenizer | undefined,
+  prompt: readonly number[],
+  options: {
+    params: SamplingParams;
+    seed: number;
+    stopStrings: string[];
+    onText: ((text: string) => void) | undefined;
+  },
+): Promise<Generated> {
+  const { params, seed: requestSeed, stopStrings, onText } = options;
+  if (tokenizer === undefined) {
+    const [completion] = await engine.sample({ prompt, count: 1, params, seed: requestSeed });
+    return { tokens: [], logprobs: [], stopReason: 'length', ...completion, text: null };
+  }
+  const [written] = await generateText(engine, tokenizer, prompt, {
+    params,
+    seed: requestSeed,
+    count: 1,
+    stopStrings,
+    ...(onText === undefined ? {} : { onText: (_, text) => onText(text) }),
+  });
+  const { tokens = [], logprobs = [], text = '', stopReason = 'length' } = written ?? {};
+  return { tokens, logprobs, text, stopReason };
+}
+
+/** Token ids alone need no tokenizer: some model folders have none. */
+function tryTokenizer(model: string, flags: Flags): Tokenizer | undefined {
+  const optional = flags.tokens !== undefined && flags.stop === undefined;
+  return optional && !existsSync(join(model, 'tokenizer.json')) ? undefined : loadTokenizer(model);
+}
+
+async function loadPrompts(
+  model: string,
+  tokenizer: Tokenizer | undefined,
+  flags: Flags,
+): Promise<{ prompts: number[][]; stopIds: number[] }> {
+  if (flags.tokens !== undefined) {
+    const rows = await loadTokenRows(flags.tokens);
+    return { prompts: rows.map(({ tokens }) => tokens), stopIds: tokenizer?.eosIds ?? eosIds(model) };
+  }
+  const texts = flags.prompt ?? [];
+  if (tokenizer === undefined)
+    throw usageError('--prompt: expected a model with a tokenizer, got one without');
+  if (flags.raw === true)
+    return { prompts: texts.map((text) => tokenizer.encode(text)), stopIds: tokenizer.eosIds };
+  const format = loadChatFormat(model, tokenizer);
+  return {
+    prompts: texts.map((content) => format.prompt([{ role: 'user', content }])),
+    stopIds: format.stopIds,
+  };
+}
+
+/** What a model without a tokenizer says of its end tokens. */
+function eosIds(model: string): number[] {
+  const values = ['generation_config.json', 'config.json'].flatMap((name) => {
+    const json = readJson(model, name);
+    return isObject(json) ? json['eos_token_id'] : [];
+  });
+  return [...new Set(values.flat().filter((id) => typeof id === 'number'))];
+}

@@ -1,0 +1,112 @@
+/**
+ * `r3 mine`: samples attempts with the start model and writes those that fail, the frozen starting points of
+ * training ("Reflect, Retry, Reward", arXiv 2505.24726, section 4.3).
+ */
+import { mine, type Mined } from '../mine.ts';
+import type { Command } from 'commander';
+import { R3Error } from '../lib/errors.ts';
+import { writeFileAtomic } from '../lib/files.ts';
+import { stringifyRecord } from '../lib/jsonl.ts';
+import type { Problem } from '../method/episode.ts';
+import { makePlayer } from '../player.ts';
+import { engineOptions } from './generate.ts';
+import { printJson, printLine, type Io } from './io.ts';
+import {
+  addEngineOptions,
+  addExamples,
+  addPlayerOptions,
+  integer,
+  seed,
+  type EngineFlags,
+  type PlayerFlags,
+} from './options.ts';
+import { cliProgress } from './watch.ts';
+import {
+  findTask,
+  loadTaskProblems,
+  openEngine,
+  playerOptions,
+  promptsOption,
+  taskOption,
+  withEngine,
+} from './session.ts';
+
+interface Flags extends EngineFlags, PlayerFlags {
+  task: string;
+  model: string;
+  problems: string;
+  out: string;
+  limit?: number;
+  prompts?: string;
+  samples: number;
+  maxPerProblem: number;
+  seed: number;
+  json?: boolean;
+}
+
+export function define(command: Command, io: Io): void {
+  command
+    .description('Samples attempts at problems and writes the failed ones, which training starts from.')
+    .addOption(taskOption())
+    .requiredOption('--model <dir>', 'the start model: a folder in the Hugging Face layout')
+    .requiredOption('--problems <file>', 'problems, .jsonl or .parquet')
+    .requiredOption('--out <file>', 'where the failures go, .jsonl; an existing file is replaced')
+    .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
+    .addOption(promptsOption())
+    .addOption(integer('--samples <n>', 'attempts per problem', { min: 1 }).default(1))
+    .addOption(
+      integer('--max-per-problem <n>', 'failures kept per problem, the first ones', { min: 1 }).default(1),
+    )
+    .addOption(seed('of sampling').default(1));
+  addEngineOptions(addPlayerOptions(command)).option(
+    '--json',
+    'the counts as one line of JSON: {problems, attempts, passed, failures, out}',
+  );
+  addExamples(
+    command,
+    `
+  r3 mine --task countdown --model DIR --problems train.parquet --samples 4 --out failures.jsonl
+  r3 train --task countdown --model DIR --failures failures.jsonl`,
+  );
+  command.action((flags: Flags) => run(flags, io));
+}
+
+async function run(flags: Flags, io: Io): Promise<void> {
+  if (!flags.out.endsWith('.jsonl')) {
+    throw new R3Error(
+      'config',
+      'bad-option',
+      `--out: expected a file that ends in .jsonl, got ${JSON.stringify(flags.out)}`,
+    );
+  }
+  const { task, prompts } = findTask(flags.task, flags.prompts);
+  const problems = await loadTaskProblems(task, flags.problems, flags.limit);
+  const opening = openEngine(io, { model: flags.model, trainable: false, ...engineOptions(flags) });
+  await withEngine(opening, async (engine) => {
+    const options = playerOptions(flags, engine.capabilities().contextLength);
+    const player = makePlayer(engine, flags.model, task, prompts, options);
+    const progress = cliProgress(io);
+    let mined: Mined<Problem>;
+    try {
+      progress.phase('mine failures', problems.length);
+      mined = await mine(player, problems, {
+        samples: flags.samples,
+        maxPerProblem: flags.maxPerProblem,
+        seed: flags.seed,
+        onProgress: (done, failures) => progress.update(done, { failures }),
+      });
+    } finally {
+      progress.end();
+    }
+    const { failures, attempts, passed } = mined;
+    writeFileAtomic(flags.out, failures.map((failure) => `${stringifyRecord(failure)}\n`).join(''));
+    const counts = { problems: problems.length, attempts, passed, failures: failures.length, out: flags.out };
+    if (flags.json === true) printJson(io, counts);
+    else {
+      printLine(
+        io,
+        `${counts.failures} failures of ${attempts} attempts at ${counts.problems} problems (${passed} passed): ${flags.out}`,
+      );
+    }
+  });
+}

@@ -1,0 +1,143 @@
+/**
+ * Options whose values are read strictly: `--steps 1e3x` is an error that names the option, what was expected and
+ * what was got, never a number. Also the groups of options that several commands have in common.
+ */
+import { Option, type Command } from 'commander';
+import { R3Error } from '../lib/errors.ts';
+
+const LARGEST_SEED = 2 ** 32 - 1;
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+/** A mistake in the command line: exit code 2. */
+export function usageError(message: string): R3Error {
+  return new R3Error('config', 'bad-option', message);
+}
+
+export interface NumberRange {
+  min?: number;
+  max?: number;
+  /** Greater than this, where `min` is not reached itself. */
+  above?: number;
+}
+
+/** A whole number; `1e3` is one. */
+export function integer(flags: string, description: string, range: NumberRange = {}): Option {
+  return numeric(flags, description, range, 'a whole number', Number.isSafeInteger);
+}
+
+export function real(flags: string, description: string, range: NumberRange = {}): Option {
+  return numeric(flags, description, range, 'a number', Number.isFinite);
+}
+
+export function seed(description: string): Option {
+  return integer('--seed <n>', description, { min: 0, max: LARGEST_SEED });
+}
+
+/** One of a closed set. */
+export function choice(flags: string, description: string, values: readonly string[]): Option {
+  const option = new Option(flags, description).choices(values);
+  return option.argParser((text: string) => {
+    if (values.includes(text)) return text;
+    throw usageError(`${option.long}: expected ${values.join(' or ')}, got ${JSON.stringify(text)}`);
+  });
+}
+
+/** May be given several times, and takes several values each time when its flags say `<value...>`. */
+export function repeated(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((text: string, before: string[] | undefined) => [
+    ...(before ?? []),
+    text,
+  ]);
+}
+
+function numeric(
+  flags: string,
+  description: string,
+  { min, max, above }: NumberRange,
+  kind: string,
+  isKind: (value: number) => boolean,
+): Option {
+  const limits = [
+    ...(above === undefined ? [] : [`above ${above}`]),
+    ...(min === undefined ? [] : [max === undefined ? `of at least ${min}` : `from ${min} to ${max}`]),
+    ...(min === undefined && max !== undefined ? [`of at most ${max}`] : []),
+  ].join(', ');
+  const expected = limits === '' ? kind : `${kind} ${limits}`;
+  const option = new Option(flags, description);
+  return option.argParser((text: string) => {
+    const value = NUMBER.test(text) ? Number(text) : Number.NaN;
+    const fits =
+      isKind(value) &&
+      value >= (min ?? -Infinity) &&
+      value <= (max ?? Infinity) &&
+      value > (above ?? -Infinity);
+    if (fits) return value;
+    throw usageError(`${option.long}: expected ${expected}, got ${JSON.stringify(text)}`);
+  });
+}
+
+export interface EngineFlags {
+  dtype: 'f32' | 'bf16';
+  threads?: number;
+}
+
+/** How the embedded engine computes. */
+export function addEngineOptions(command: Command): Command {
+  return command
+    .addOption(
+      choice('--dtype <type>', 'weights in products; master weights and sums are f32 in both', [
+        'f32',
+        'bf16',
+      ]).default('f32'),
+    )
+    .addOption(
+      integer('--threads <n>', 'threads; results do not depend on it (default: one per core)', { min: 1 }),
+    );
+}
+
+export interface PlayerFlags {
+  temperature: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  maxAttemptTokens?: number;
+  maxReflectionTokens?: number;
+}
+
+/** How attempts, reflections and retries are sampled. */
+export function addPlayerOptions(command: Command): Command {
+  addFilterOptions(
+    command.addOption(
+      real('--temperature <t>', 'divides the logits before sampling; 0 is greedy', { min: 0 }).default(1),
+    ),
+  );
+  const limit = '(default: a quarter of the context, at most 512)';
+  return command
+    .addOption(
+      integer('--max-attempt-tokens <n>', `longest attempt and retry, in tokens ${limit}`, { min: 1 }),
+    )
+    .addOption(integer('--max-reflection-tokens <n>', `longest reflection, in tokens ${limit}`, { min: 1 }));
+}
+
+/** What narrows the distribution that is sampled from. */
+export function addFilterOptions(command: Command): Command {
+  return command
+    .addOption(integer('--top-k <n>', 'keep the n likeliest tokens (default: all)', { min: 1 }))
+    .addOption(
+      real('--top-p <p>', 'keep the likeliest tokens that hold p of the probability (default: all)', {
+        above: 0,
+        max: 1,
+      }),
+    )
+    .addOption(
+      real('--min-p <p>', 'drop tokens less likely than p times the likeliest (default: none)', {
+        min: 0,
+        max: 1,
+      }),
+    );
+}
+
+/** Examples under the options. */
+export function addExamples(command: Command, text: string): Command {
+  return command.addHelpText('after', `\nExamples:\n${text.trimEnd()}`);
+}

@@ -1,0 +1,83 @@
+/**
+ * `r3 quickstart`: the whole method on the start model that comes with the package, from mining to the table.
+ */
+import type { Command } from 'commander';
+import { countdown } from '../tasks/countdown.ts';
+import { runQuickstart, type QuickstartResult } from '../quickstart.ts';
+import { printJson, printLine, type Io } from './io.ts';
+import { addExamples, integer, seed } from './options.ts';
+import { renderEpisode, reportEpisode, writeRunReport } from './reading.ts';
+import { giveSummary } from './results.ts';
+import { kernelBuild, nextRun } from './session.ts';
+import { cliProgress } from './watch.ts';
+
+interface Flags {
+  seed: number;
+  shuffleRewards?: boolean;
+  run?: string;
+  threads?: number;
+  json?: boolean;
+}
+
+export function define(command: Command, io: Io): void {
+  command
+    .description(
+      'Trains the start model that comes with r3 to reflect on its failed Countdown attempts, measures it before and after beside the controls, and shows three episodes.',
+    )
+    .addOption(seed('of training and sampling; problems stay the same').default(1))
+    .option(
+      '--shuffle-rewards',
+      'the control: rewards permuted within each group, so that nothing can be learned',
+    )
+    .option('--run <dir>', 'run folder to make (default: runs/quickstart-<next number>)')
+    .addOption(
+      integer('--threads <n>', 'threads; results do not depend on it (default: one per core)', { min: 1 }),
+    )
+    .option('--json', 'the summary as one line of JSON on stdout, and nothing else there');
+  addExamples(
+    command,
+    `
+  r3 quickstart
+  r3 quickstart --seed 2 --json > summary.json
+  r3 quickstart --shuffle-rewards`,
+  );
+  command.action((flags: Flags) => quickstart(flags, io));
+}
+
+async function quickstart(flags: Flags, io: Io): Promise<void> {
+  const directory = flags.run ?? nextRun('quickstart');
+  const kernels = kernelBuild(io.env);
+  const { threads } = flags;
+  const engine = {
+    ...(kernels === undefined ? {} : { kernels }),
+    ...(threads === undefined ? {} : { threads }),
+  };
+  const progress = cliProgress(io);
+  let result: QuickstartResult;
+  try {
+    result = await runQuickstart(
+      { seed: flags.seed, shuffleRewards: flags.shuffleRewards ?? false, runDirectory: directory, engine },
+      {
+        phase: (name, total) => progress.phase(name, total),
+        progress: (done, fields) => progress.update(done, fields),
+        log: (line) => progress.log(line),
+      },
+    );
+  } finally {
+    progress.end();
+  }
+  const report = writeRunReport(directory);
+  for (const warning of result.warnings) io.note(`warning: ${warning}`);
+  if (flags.json === true) {
+    printJson(io, result.summary);
+    return;
+  }
+  giveSummary(result.summary, io);
+  const prompts = countdown.prompts('short');
+  for (const episode of result.episodes) {
+    printLine(io, `\n${renderEpisode(reportEpisode(countdown, prompts, episode))}`);
+  }
+  printLine(io, `\nrun     ${directory}`);
+  printLine(io, `model   ${directory}/model`);
+  printLine(io, `report  ${report}`);
+}

@@ -1,0 +1,155 @@
+/**
+ * A run folder as a person reads it: its report, and some of its episodes with the task's own words around them.
+ */
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeFileAtomic } from '../lib/files.ts';
+import { R3Error } from '../lib/errors.ts';
+import type { QuickstartSummary } from '../method/controls.ts';
+import type { Episode, Problem, Score } from '../method/episode.ts';
+import type { Prompts, Task } from '../method/task.ts';
+import { renderReport, type ReportEpisode } from '../runs/report.ts';
+import { readRun, type RunConfig, type RunView } from '../runs/run.ts';
+import { findTask } from './session.ts';
+import { printable } from './table.ts';
+
+/** Episodes on a page and under `r3 show`. */
+const EPISODES = 3;
+/** Candidates that are held while a large file streams by. */
+const HELD = 64;
+
+/** What every command that makes runs writes into their configuration. */
+const configSchema = z.looseObject({ task: z.string(), prompts: z.looseObject({ name: z.string() }) });
+
+/** What an evaluation of ours holds, as far as a page shows it. */
+interface Evaluation {
+  summary?: QuickstartSummary;
+  episodes?: Episode[];
+}
+
+/** The task of a run and the prompts it was trained with. Throws R3Error `mismatch`. */
+export function taskOfRun(config: RunConfig, directory: string): { task: Task; prompts: Prompts } {
+  const parsed = configSchema.safeParse(config);
+  if (!parsed.success) {
+    throw new R3Error(
+      'store',
+      'mismatch',
+      `${join(directory, 'config.json')}: expected a run's task and prompts, got a configuration without`,
+    );
+  }
+  return findTask(parsed.data.task, parsed.data.prompts.name);
+}
+
+export interface EpisodeFilter {
+  step?: number | undefined;
+  group?: string | undefined;
+  count?: number | undefined;
+}
+
+/**
+ * Episodes worth reading: the latest in which the reflection helped, at most one per group, then, where there are too
+ * few, the latest others. With a group, that group as it is.
+ */
+export function chooseEpisodes(episodes: Iterable<Episode>, filter: EpisodeFilter = {}): Episode[] {
+  const { step, group } = filter;
+  const count = filter.count ?? (group === undefined ? EPISODES : Number.POSITIVE_INFINITY);
+  if (group !== undefined) {
+    const found: Episode[] = [];
+    for (const episode of episodes) {
+      if (episode.group === group && (step === undefined || episode.step === step)) found.push(episode);
+    }
+    return found.slice(0, count);
+  }
+  const helped = new Map<string, Episode>();
+  const others = new Map<string, Episode>();
+  const most = Math.max(HELD, count);
+  for (const episode of episodes) {
+    if (step !== undefined && episode.step !== step) continue;
+    const held = episode.reward === 1 ? helped : others;
+    const key = `${episode.step} ${episode.group}`;
+    if (held.has(key)) continue;
+    held.set(key, episode);
+    const oldest = held.keys().next();
+    if (held.size > most && oldest.done !== true) held.delete(oldest.value);
+  }
+  return [...[...helped.values()].toReversed(), ...[...others.values()].toReversed()].slice(0, count);
+}
+
+/** Episodes of a run: those that its evaluation put aside for reading, else chosen from training. */
+export function episodesOfRun(run: RunView): Episode[] {
+  const { episodes } = (run.evaluation ?? {}) as Evaluation;
+  return episodes ?? chooseEpisodes(run.episodes());
+}
+
+export function reportEpisode(task: Task, prompts: Prompts, episode: Episode): ReportEpisode {
+  const { problem, attempt, reflection, retry, score, step, group, index } = episode;
+  return {
+    id: step < 0 ? problem.id : `step ${step}, ${group}, reflection ${index}`,
+    problem: task.pose(problem, prompts),
+    attempt: attempt.text,
+    attemptScore: attemptScore(task, prompts, problem, episode),
+    reflection: reflection.text,
+    kind: episode.kind,
+    retry: retry === null ? null : retry.text,
+    retryScore: score,
+  };
+}
+
+/** An attempt that was cut off failed for that, whatever its text. */
+function attemptScore(task: Task, prompts: Prompts, problem: Problem, { attempt }: Episode): Score {
+  if (attempt.stopReason !== 'stop') {
+    const why = `expected an end of turn within ${attempt.tokens.length} tokens, got none`;
+    return { ok: false, class: 'cut off', why };
+  }
+  return task.verify(problem, attempt.text, prompts);
+}
+
+/** Writes report.html into a run folder and returns its path. */
+export function writeRunReport(directory: string): string {
+  const run = readRun(directory);
+  const { task, prompts } = taskOfRun(run.config, directory);
+  const path = join(directory, 'report.html');
+  const html = renderReport({
+    name: directory,
+    config: run.config,
+    rows: run.metrics,
+    summary: ((run.evaluation ?? {}) as Evaluation).summary ?? null,
+    episodes: episodesOfRun(run).map((episode) => reportEpisode(task, prompts, episode)),
+  });
+  writeFileAtomic(path, html);
+  return path;
+}
+
+/** An episode as plain text, the five turns of it. */
+export function renderEpisode(episode: ReportEpisode): string {
+  const turns: [string, string][] = [
+    ['problem', episode.problem],
+    ['attempt', `${shown(episode.attempt)}${verdict(episode.attemptScore)}`],
+    [episode.kind === undefined ? 'reflection' : `reflection (${episode.kind})`, shown(episode.reflection)],
+    [
+      'retry',
+      episode.retry === null
+        ? '(none: the reflection did not end)'
+        : `${shown(episode.retry)}${verdict(episode.retryScore)}`,
+    ],
+  ];
+  const body = turns.map(([name, text]) => `  ${name}\n${indent(printable(text))}`);
+  return [printable(episode.id), ...body].join('\n');
+}
+
+function shown(text: string): string {
+  return text.trim() === '' ? '(empty)' : text;
+}
+
+function verdict(score: Score): string {
+  if (score === null) return '\n→ not scored';
+  if ('error' in score) return `\n→ not scored: ${score.error}`;
+  return score.ok ? '\n→ passes' : `\n→ fails: ${score.class}: ${score.why}`;
+}
+
+function indent(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => `    ${line}`)
+    .join('\n');
+}

@@ -1,0 +1,127 @@
+/**
+ * From flags to the things that commands work with: a task and its prompts, an engine, a model's player.
+ *
+ * The only reader of R3_KERNELS. Anything that a person can mistype is a usage error here, before a model is loaded.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { countdown } from '../tasks/countdown.ts';
+import { loadProblems } from '../tasks/rows.ts';
+import type { Engine } from '../engine/engine.ts';
+import { openLocalEngine, type LocalEngineOptions } from '../engine/local/local-engine.ts';
+import type { KernelBuild } from '../kernels/load.ts';
+import { messageOf, R3Error } from '../lib/errors.ts';
+import type { Problem } from '../method/episode.ts';
+import type { Prompts, Task } from '../method/task.ts';
+import type { PlayerOptions } from '../player.ts';
+import type { Io } from './io.ts';
+import { choice, usageError, type PlayerFlags } from './options.ts';
+import type { Option } from 'commander';
+
+const TASKS: readonly Task[] = [countdown];
+const KERNELS = ['native', 'wasm', 'reference'] as const satisfies readonly KernelBuild[];
+const RUNS = 'runs';
+/** Room for the conversation: prompts, attempt, reflection and retry share the context. */
+const CONTEXT_SHARE = 4;
+const LONGEST_TURN = 512;
+
+export function taskOption(): Option {
+  return choice(
+    '--task <name>',
+    'the task: how problems are posed and answers are checked',
+    TASKS.map(({ name }) => name),
+  ).makeOptionMandatory();
+}
+
+export function promptsOption(): Option {
+  return choice('--prompts <set>', "the texts around a problem (default: the task's first set)", [
+    ...new Set(TASKS.flatMap(({ promptSets }) => promptSets)),
+  ]);
+}
+
+/** The task and its prompts. Throws a usage error for a name that does not exist. */
+export function findTask(name: string, promptSet?: string): { task: Task; prompts: Prompts } {
+  const task = TASKS.find((known) => known.name === name);
+  if (task === undefined) {
+    throw usageError(
+      `task: expected ${TASKS.map((known) => known.name).join(' or ')}, got ${JSON.stringify(name)}`,
+    );
+  }
+  const set = promptSet ?? task.promptSets[0];
+  if (set === undefined || !task.promptSets.includes(set)) {
+    throw usageError(
+      `--prompts: expected ${task.promptSets.join(' or ')}, which the task ${name} has, got ${JSON.stringify(set)}`,
+    );
+  }
+  return { task, prompts: task.prompts(set) };
+}
+
+export function loadTaskProblems(task: Task, path: string, limit: number | undefined): Promise<Problem[]> {
+  return loadProblems(task, path, limit === undefined ? {} : { limit });
+}
+
+/** The kernel build that the environment asks for; undefined leaves the choice to the loader. */
+export function kernelBuild(env: Io['env']): KernelBuild | undefined {
+  const value = env['R3_KERNELS'];
+  if (value === undefined || value === '') return undefined;
+  const build = KERNELS.find((known) => known === value);
+  if (build !== undefined) return build;
+  throw usageError(`R3_KERNELS: expected ${KERNELS.join(' or ')}, got ${JSON.stringify(value)}`);
+}
+
+/** Opens a model directory with the kernels that the environment asks for. */
+export function openEngine(io: Io, options: Omit<LocalEngineOptions, 'kernels'>): Promise<Engine> {
+  checkModel(options.model);
+  const kernels = kernelBuild(io.env);
+  return openLocalEngine({ ...options, ...(kernels === undefined ? {} : { kernels }) });
+}
+
+/** A model folder that is not one is said so before kernels are built or data is read. */
+export function checkModel(directory: string): void {
+  if (existsSync(join(directory, 'config.json'))) return;
+  throw new R3Error(
+    'engine',
+    'bad-file',
+    `${directory}: expected a model folder in the Hugging Face layout, got no config.json in it; check the path`,
+  );
+}
+
+/** Sampling options with the limits that depend on the model filled in. */
+export function playerOptions(flags: PlayerFlags, contextLength: number): PlayerOptions {
+  const limit = Math.min(LONGEST_TURN, Math.floor(contextLength / CONTEXT_SHARE));
+  const { temperature, topK, topP, minP } = flags;
+  return {
+    temperature,
+    topK,
+    topP,
+    minP,
+    maxAttemptTokens: flags.maxAttemptTokens ?? limit,
+    maxReflectionTokens: flags.maxReflectionTokens ?? limit,
+  };
+}
+
+/** Calls `work` with the engine and closes it whatever happens. */
+export async function withEngine<T>(
+  opening: Promise<Engine>,
+  work: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const engine = await opening;
+  try {
+    return await work(engine);
+  } finally {
+    await engine.close();
+  }
+}
+
+/** An error in a row of a file, with its place before it. */
+export function rowError(place: string, error: unknown): R3Error {
+  return new R3Error('task', 'bad-row', `${place}: ${messageOf(error)}`, { cause: error });
+}
+
+/** The first number above those taken: runs/<name>-001, -002, ... */
+export function nextRun(name: string): string {
+  const taken = existsSync(RUNS) ? readdirSync(RUNS) : [];
+  const numbers = taken.map((run) => (run.startsWith(`${name}-`) ? Number(run.slice(name.length + 1)) : 0));
+  const next = Math.max(0, ...numbers.filter((number) => Number.isSafeInteger(number))) + 1;
+  return join(RUNS, `${name}-${String(next).padStart(3, '0')}`);
+}

@@ -1,0 +1,188 @@
+/**
+ * `r3 sft`: supervised training on conversations (`method/conversation.ts` has the format of a row).
+ *
+ * A folder without weights is initialised from --init-seed. Nothing is written before the end.
+ */
+import { existsSync } from 'node:fs';
+import type { Command } from 'commander';
+import { R3Error } from '../lib/errors.ts';
+import { makeRng } from '../lib/rng.ts';
+import { parseConversationRow } from '../method/conversation.ts';
+import { sft, type PlacedRow } from '../sft.ts';
+import { placeOf, readRows } from '../tasks/rows.ts';
+import { loadChatFormat } from '../text/chat.ts';
+import { loadTokenizer } from '../text/tokenizer.ts';
+import { engineOptions } from './generate.ts';
+import { printJson, printLine, type Io } from './io.ts';
+import {
+  addEngineOptions,
+  addExamples,
+  choice,
+  integer,
+  real,
+  repeated,
+  type EngineFlags,
+} from './options.ts';
+import { checkModel, openEngine, withEngine } from './session.ts';
+import { cliProgress } from './watch.ts';
+
+/** Which of the seed's streams orders rows. */
+const ORDER_STREAM = 0x5f7;
+
+interface Flags extends EngineFlags {
+  model: string;
+  data: string[];
+  out: string;
+  initSeed?: number;
+  steps?: number;
+  epochs: number;
+  batchSize: number;
+  learningRate: number;
+  schedule: 'cosine' | 'linear' | 'constant';
+  warmupSteps: number;
+  flatSteps: number;
+  floor: number;
+  beta1: number;
+  beta2: number;
+  weightDecay: number;
+  maxGradNorm: number;
+  lossDenominator?: number;
+  seed?: number;
+  saveAs: 'F32' | 'BF16';
+  json?: boolean;
+}
+
+export function define(command: Command, io: Io): void {
+  const share = { min: 0, max: 1 };
+  command
+    .description('Trains a model on conversations: cross-entropy on what the assistant wrote.')
+    .requiredOption('--model <dir>', 'the model to begin with, or with --init-seed a folder without weights')
+    .addOption(
+      repeated(
+        '--data <file...>',
+        'conversations, .jsonl or .parquet: {"messages": [...]} in each row; files are joined in order',
+      ).makeOptionMandatory(),
+    )
+    .requiredOption('--out <dir>', 'where the trained model goes; must not exist')
+    .addOption(
+      integer('--init-seed <n>', 'initialise a folder without weights from this seed', {
+        min: 0,
+        max: 2 ** 32 - 1,
+      }),
+    )
+    .addOption(integer('--steps <n>', 'optimizer steps (default: from --epochs)', { min: 1 }))
+    .addOption(integer('--epochs <n>', 'passes over the data', { min: 1 }).default(1))
+    .addOption(integer('--batch-size <n>', 'rows of each step', { min: 1 }).default(32))
+    .addOption(real('--learning-rate <x>', 'peak, of AdamW', { above: 0 }).default(1e-4))
+    .addOption(
+      choice('--schedule <kind>', 'how the learning rate decays after warm-up and flat steps', [
+        'cosine',
+        'linear',
+        'constant',
+      ]).default('cosine'),
+    )
+    .addOption(integer('--warmup-steps <n>', 'steps in which the learning rate rises', { min: 0 }).default(0))
+    .addOption(integer('--flat-steps <n>', 'steps at the peak before it decays', { min: 0 }).default(0))
+    .addOption(real('--floor <x>', 'share of the peak that is left at the last step', share).default(0))
+    .addOption(real('--beta1 <x>', 'AdamW, decay of the first moment', share).default(0.9))
+    .addOption(real('--beta2 <x>', 'AdamW, decay of the second moment', share).default(0.999))
+    .addOption(
+      real('--weight-decay <x>', 'AdamW, decoupled; not on normalisation weights', { min: 0 }).default(0),
+    )
+    .addOption(
+      real('--max-grad-norm <x>', 'global norm to which gradients are clipped', { above: 0 }).default(1),
+    )
+    .addOption(
+      real(
+        '--loss-denominator <x>',
+        "what a batch's summed loss is divided by (default: its trained tokens)",
+        { above: 0 },
+      ),
+    )
+    .addOption(
+      integer('--seed <n>', 'shuffle rows, each epoch anew (default: in the order of the files)', {
+        min: 0,
+        max: 2 ** 32 - 1,
+      }),
+    )
+    .addOption(choice('--save-as <type>', 'how weights are stored', ['F32', 'BF16']).default('F32'));
+  addEngineOptions(command).option('--json', 'the last numbers as one line of JSON: {steps, nll, out}');
+  addExamples(
+    command,
+    `
+  r3 sft --model DIR --data train.jsonl --epochs 2 --learning-rate 2e-5 --out tuned
+  r3 sft --model config-only --init-seed 1 --data a.jsonl b.jsonl --steps 2000 --out start`,
+  );
+  command.action((flags: Flags) => run(flags, io));
+}
+
+async function run(flags: Flags, io: Io): Promise<void> {
+  checkModel(flags.model);
+  if (existsSync(flags.out)) {
+    throw new R3Error(
+      'store',
+      'bad-file',
+      `${flags.out}: expected a path that does not exist, got one that does; choose another --out`,
+    );
+  }
+  const tokenizer = loadTokenizer(flags.model);
+  const format = loadChatFormat(flags.model, tokenizer);
+  const rows = await loadRows(flags.data);
+  const { batchSize, initSeed, saveAs } = flags;
+  const steps = flags.steps ?? Math.ceil((flags.epochs * rows.length) / batchSize);
+  const opening = openEngine(io, {
+    model: flags.model,
+    saveAs,
+    ...(initSeed === undefined ? {} : { initSeed }),
+    ...engineOptions(flags),
+  });
+  await withEngine(opening, async (engine) => {
+    const progress = cliProgress(io);
+    let nll = Number.NaN;
+    let done: number;
+    try {
+      progress.phase('train', steps);
+      const { schedule: kind, warmupSteps, flatSteps, floor, beta1, beta2, weightDecay, maxGradNorm } = flags;
+      const options = {
+        batchSize,
+        steps,
+        learningRate: flags.learningRate,
+        schedule: { kind, warmupSteps, flatSteps, floor },
+        adam: { beta1, beta2, epsilon: 1e-8, weightDecay, maxGradNorm },
+        lossDenominator: flags.lossDenominator,
+      };
+      const passes = flags.steps === undefined ? flags.epochs : Number.POSITIVE_INFINITY;
+      done = await sft(engine, format, tokenizer, inOrder(rows, passes, flags.seed), options, (report) => {
+        nll = report.nll;
+        progress.update(report.step + 1, { nll, 'gradient norm': report.gradientNorm });
+      });
+    } finally {
+      progress.end();
+    }
+    await engine.save(flags.out);
+    if (flags.json === true) printJson(io, { steps: done, nll, out: flags.out });
+    else printLine(io, flags.out);
+  });
+}
+
+async function loadRows(paths: readonly string[]): Promise<PlacedRow[]> {
+  const rows: PlacedRow[] = [];
+  for (const path of paths) {
+    for await (const { row, line } of readRows(path)) {
+      const where = placeOf(path, line);
+      rows.push({ row: parseConversationRow(row, where), where });
+    }
+  }
+  return rows;
+}
+
+function* inOrder(
+  rows: readonly PlacedRow[],
+  passes: number,
+  seed: number | undefined,
+): Generator<PlacedRow> {
+  for (let pass = 0; pass < passes; pass++) {
+    if (seed === undefined) yield* rows;
+    else yield* makeRng(seed, ORDER_STREAM + pass).shuffle([...rows]);
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * The configuration of a training run: from flags, to config.json, and back from it for `--resume`.
+ *
+ * Every value is resolved before it is written, so that a resumed run depends on nothing but its folder, the model
+ * and, until its first checkpoint, the data it began from.
+ */
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import { R3Error } from '../lib/errors.ts';
+import type { PlayerOptions } from '../player.ts';
+import type { RunConfig } from '../runs/run.ts';
+import { defaultTrainOptions, type TrainOptions } from '../train.ts';
+import { usageError, type EngineFlags, type PlayerFlags } from './options.ts';
+
+export interface TrainFlags extends EngineFlags, PlayerFlags {
+  task?: string;
+  model?: string;
+  problems?: string;
+  failures?: string;
+  limit?: number;
+  samples: number;
+  maxPerProblem: number;
+  prompts?: string;
+  run?: string;
+  resume?: string;
+  steps: number;
+  failuresPerStep: number;
+  reflections: number;
+  learningRate: number;
+  schedule: TrainOptions['schedule']['kind'];
+  warmupSteps: number;
+  beta: number;
+  lossType: TrainOptions['lossType'];
+  epsilon?: number;
+  shuffleRewards?: boolean;
+  checkpointEvery: number;
+  seed: number;
+  dryRun?: boolean;
+}
+
+const count = z.int().positive();
+const share = z.number();
+
+const samplingSchema = z.strictObject({
+  temperature: share,
+  topK: count.optional(),
+  topP: share.optional(),
+  minP: share.optional(),
+  maxAttemptTokens: count,
+  maxReflectionTokens: count,
+}) satisfies z.ZodType<PlayerOptions>;
+
+const trainSchema = z.strictObject({
+  seed: z.int(),
+  steps: count,
+  failuresPerStep: count,
+  reflectionsPerFailure: count,
+  learningRate: share,
+  schedule: z.strictObject({
+    kind: z.enum(['constant', 'linear', 'cosine']),
+    warmupSteps: z.int(),
+    flatSteps: z.int(),
+    floor: share,
+  }),
+  adam: z.strictObject({
+    beta1: share,
+    beta2: share,
+    epsilon: share,
+    weightDecay: share,
+    maxGradNorm: share,
+  }),
+  beta: share,
+  lossType: z.enum(['grpo', 'bnpo', 'dapo']),
+  epsilon: share.nullable(),
+  scaleRewards: z.enum(['group', 'none']),
+  shuffleRewards: z.boolean(),
+  checkpointEvery: count,
+  keepCheckpoints: count,
+}) satisfies z.ZodType<TrainOptions>;
+
+const schema = z.strictObject({
+  version: z.literal(1),
+  command: z.literal('train'),
+  task: z.string(),
+  prompts: z.looseObject({ name: z.string() }),
+  model: z.strictObject({ directory: z.string(), hash: z.string() }),
+  /** What ran when the run began: for people; a resumed run may have another build. */
+  kernels: z.string(),
+  dtype: z.enum(['f32', 'bf16']),
+  sampling: samplingSchema,
+  /** Where failures come from until the first checkpoint has them. */
+  failures: z.union([
+    z.strictObject({ file: z.string() }),
+    z.strictObject({ problems: z.string(), limit: count.nullable(), samples: count, maxPerProblem: count }),
+  ]),
+  train: trainSchema,
+});
+
+export type TrainConfig = z.infer<typeof schema>;
+export type FailureSource = TrainConfig['failures'];
+
+/** The configuration that a run was started with. Throws R3Error `mismatch` when another command made the run. */
+export function parseTrainConfig(config: RunConfig, directory: string): TrainConfig {
+  const parsed = schema.safeParse(config);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const command = config['command'];
+  const got =
+    command === 'train'
+      ? `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'something else'}`
+      : `a run of r3 ${String(command)}`;
+  throw new R3Error('store', 'mismatch', `${directory}: expected a run that r3 train can resume, got ${got}`);
+}
+
+export function trainOptionsOf(flags: TrainFlags): TrainOptions {
+  const defaults = defaultTrainOptions();
+  if (flags.reflections < 2) {
+    throw usageError(
+      `--reflections: expected at least 2, which one reflection is better than another, got ${flags.reflections}`,
+    );
+  }
+  return {
+    ...defaults,
+    seed: flags.seed,
+    steps: flags.steps,
+    failuresPerStep: flags.failuresPerStep,
+    reflectionsPerFailure: flags.reflections,
+    learningRate: flags.learningRate,
+    schedule: { ...defaults.schedule, kind: flags.schedule, warmupSteps: flags.warmupSteps },
+    beta: flags.beta,
+    lossType: flags.lossType,
+    epsilon: flags.epsilon ?? null,
+    shuffleRewards: flags.shuffleRewards ?? false,
+    checkpointEvery: flags.checkpointEvery,
+  };
+}
+
+/** Paths are made absolute: a run can be resumed from any folder. */
+export function failureSourceOf({
+  failures,
+  problems,
+  limit,
+  samples,
+  maxPerProblem,
+}: TrainFlags): FailureSource {
+  if (failures !== undefined && problems === undefined) return { file: resolve(failures) };
+  if (failures === undefined && problems !== undefined) {
+    return { problems: resolve(problems), limit: limit ?? null, samples, maxPerProblem };
+  }
+  throw usageError('expected either --problems, to mine failures from, or --failures, got both or neither');
+}

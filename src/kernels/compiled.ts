@@ -1,0 +1,200 @@
+/**
+ * What the two compiled builds share: the ops as calls of C functions, and the measurement of the peak.
+ *
+ * Both builds compile one C source (native/kernels.h lists the functions), so the order of arguments is the
+ * same; they differ in how a buffer is named: the addon takes the view itself, WASM takes its address.
+ * Lengths are not checked here (checked.ts).
+ */
+import type { Ops, PackedType } from './ops.ts';
+
+const TYPES = { f32: 0, bf16: 1 } as const satisfies Record<PackedType, number>;
+
+/** The C functions, by name. Each returns a number, 0 where the op has no result. */
+export type CompiledFunctions<Address> = Record<OpName, (...values: (number | Address)[]) => number>;
+type OpName =
+  | Exclude<
+      keyof Ops,
+      'build' | 'variant' | 'threads' | 'f32' | 'i32' | 'free' | 'memory' | 'measurePeak' | 'close'
+    >
+  | 'peak';
+type CompiledOps = Pick<Ops, Exclude<OpName, 'peak'> | 'measurePeak'>;
+
+/** The ops over the C functions; `at` turns a buffer into what they take. */
+export function makeCompiledOps<Address>(
+  c: CompiledFunctions<Address>,
+  threads: number,
+  at: (view: Float32Array | Int32Array) => Address,
+): CompiledOps {
+  return {
+    packedLength: (K, N, type) => c.packedLength(K, N, TYPES[type]),
+    pack: (packed, source, K, N, strideK, strideN, type) =>
+      void c.pack(threads, at(packed), at(source), K, N, strideK, strideN, TYPES[type]),
+    gemm: (M, N, K, a, strideM, strideK, packed, out, accumulate, type) =>
+      void c.gemm(
+        threads,
+        M,
+        N,
+        K,
+        at(a),
+        strideM,
+        strideK,
+        at(packed),
+        at(out),
+        accumulate ? 1 : 0,
+        TYPES[type],
+      ),
+    gather: (R, C, table, ids, out) => void c.gather(threads, R, C, at(table), at(ids), at(out)),
+    scatterAdd: (R, C, source, ids, table) =>
+      void c.scatterAdd(threads, R, C, at(source), at(ids), at(table)),
+    rmsNorm: (R, C, x, weight, epsilon, out, inverse) =>
+      void c.rmsNorm(threads, R, C, at(x), at(weight), epsilon, at(out), at(inverse)),
+    rmsNormBackward: (R, C, x, weight, inverse, dy, dx, dWeight) =>
+      void c.rmsNormBackward(threads, R, C, at(x), at(weight), at(inverse), at(dy), at(dx), at(dWeight)),
+    ropeStore: (R, H, J, D, qkv, positions, slots, table, q, keyPages, valuePages) =>
+      void c.ropeStore(
+        threads,
+        R,
+        H,
+        J,
+        D,
+        at(qkv),
+        at(positions),
+        at(slots),
+        at(table),
+        at(q),
+        at(keyPages),
+        at(valuePages),
+      ),
+    ropeStoreBackward: (R, H, J, D, dq, dKeyPages, dValuePages, positions, slots, table, dqkv) =>
+      void c.ropeStoreBackward(
+        threads,
+        R,
+        H,
+        J,
+        D,
+        at(dq),
+        at(dKeyPages),
+        at(dValuePages),
+        at(positions),
+        at(slots),
+        at(table),
+        at(dqkv),
+      ),
+    attention: (_R, s, q, keyPages, valuePages, out, stats) =>
+      void c.attention(
+        threads,
+        s.heads,
+        s.kvHeads,
+        s.headSize,
+        s.scale,
+        at(s.runs),
+        s.runCount,
+        at(s.spans),
+        at(q),
+        at(keyPages),
+        at(valuePages),
+        at(out),
+        at(stats),
+      ),
+    attentionBackward: (
+      _R,
+      s,
+      trees,
+      treeCount,
+      q,
+      keyPages,
+      valuePages,
+      out,
+      stats,
+      dOut,
+      dq,
+      dKeyPages,
+      dValuePages,
+    ) =>
+      void c.attentionBackward(
+        threads,
+        s.heads,
+        s.kvHeads,
+        s.headSize,
+        s.scale,
+        at(s.runs),
+        at(s.spans),
+        at(trees),
+        treeCount,
+        at(q),
+        at(keyPages),
+        at(valuePages),
+        at(out),
+        at(stats),
+        at(dOut),
+        at(dq),
+        at(dKeyPages),
+        at(dValuePages),
+      ),
+    swiglu: (R, F, gateUp, out) => void c.swiglu(threads, R, F, at(gateUp), at(out)),
+    swigluBackward: (R, F, gateUp, dOut, dGateUp, out) =>
+      void c.swigluBackward(threads, R, F, at(gateUp), at(dOut), at(dGateUp), at(out)),
+    logprobs: (R, V, logits, targets, temperature, logsumexp, logprob) =>
+      void c.logprobs(threads, R, V, at(logits), at(targets), temperature, at(logsumexp), at(logprob)),
+    logprobsBackward: (R, V, logits, targets, temperature, logsumexp, coefficient) =>
+      void c.logprobsBackward(
+        threads,
+        R,
+        V,
+        at(logits),
+        at(targets),
+        temperature,
+        at(logsumexp),
+        at(coefficient),
+      ),
+    sample: (R, V, logits, rows, tokens, logprob) =>
+      void c.sample(
+        threads,
+        R,
+        V,
+        at(logits),
+        at(rows.temperature),
+        at(rows.topK),
+        at(rows.topP),
+        at(rows.minP),
+        at(rows.uniform),
+        at(tokens),
+        at(logprob),
+      ),
+    adamW: (n, w, g, m, v, s) =>
+      void c.adamW(
+        threads,
+        n,
+        at(w),
+        at(g),
+        at(m),
+        at(v),
+        s.learningRate,
+        s.beta1,
+        s.beta2,
+        s.epsilon,
+        s.weightDecay,
+        s.correction1,
+        s.correction2,
+        s.gradientScale,
+      ),
+    sumSquares: (n, x) => c.sumSquares(threads, n, at(x)),
+    measurePeak: (type, seconds) => measurePeak((rounds) => c.peak(threads, rounds, TYPES[type]), seconds),
+  };
+}
+
+/** The best of short bursts: a burst during which another process took a core says nothing about this one. */
+function measurePeak(burst: (rounds: number) => number, seconds: number): number {
+  const targetMs = 4;
+  const start = performance.now();
+  let rounds = 1000;
+  let best = 0;
+  do {
+    const from = performance.now();
+    const operations = burst(rounds);
+    const elapsedMs = performance.now() - from;
+    if (elapsedMs < targetMs) rounds *= 2;
+    else best = Math.max(best, operations / elapsedMs / 1e6);
+  } while (best === 0 || performance.now() - start < seconds * 1000);
+  return best;
+}

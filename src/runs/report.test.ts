@@ -1,0 +1,246 @@
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { anyText } from '../lib/text-testing.ts';
+import type { EvaluationSummary, QuickstartSummary } from '../method/controls.ts';
+import { wilson } from '../method/statistics.ts';
+import { escapeText, niceTicks, smooth, spread, stackedChart } from './charts.ts';
+import { renderKindsChart, renderReport } from './report.ts';
+import type { ReportData } from './report.ts';
+
+const nothing = wilson(0, 0);
+
+function summaryOf(first: number, second: number): EvaluationSummary {
+  return {
+    firstTry: wilson(first, 200),
+    secondTry: wilson(second, 200),
+    secondTryWithoutReflection: wilson(120, 200),
+    afterFixedText: wilson(110, 200),
+    afterForeignReflection: wilson(100, 200),
+    afterForcedBeginning: nothing,
+    twoIndependent: wilson(130, 200),
+    independentAtEqualTokens: nothing,
+    attemptsAtEqualTokens: 3,
+    passAtK: [],
+    meanTokens: { attempt: 8, twoTries: 40 },
+  };
+}
+
+function difference(diff: number): { diff: number; low: number; high: number; n: number } {
+  return { diff, low: diff - 0.02, high: diff + 0.02, n: 200 };
+}
+
+const summary: QuickstartSummary = {
+  seed: 7,
+  wallSeconds: 147.3,
+  kernels: 'reference',
+  n: 200,
+  temperature: 0.9,
+  before: summaryOf(100, 140),
+  after: summaryOf(104, 176),
+  greedy: { before: summaryOf(110, 141), after: summaryOf(108, 183) },
+  writerByReader: {
+    startStart: wilson(33, 100),
+    startTrained: wilson(35, 100),
+    trainedStart: wilson(65, 100),
+    trainedTrained: nothing,
+  },
+  change: {
+    secondTry: difference(0.18),
+    greedySecondTry: difference(0.21),
+    firstTry: difference(0.01),
+    writtenByTrained: difference(0.32),
+    overTwoIndependent: difference(-0.16),
+    overFixedText: { diff: Number.NaN, low: -1, high: 1, n: 0 },
+  },
+};
+
+const rows = Array.from({ length: 20 }, (_, i) => ({
+  step: i + 1,
+  reward: i / 20,
+  'groups/mixed': 0.8,
+  'groups/allPass': 0.1,
+  'groups/allFail': 0.1,
+  'reflection/meanLength': 10 + i,
+  kl: i / 100,
+  'kind/vague': 1 - i / 20,
+  ...(i > 0 ? { 'kind/search': i / 20 } : {}),
+}));
+
+function dataWith(text: string): ReportData {
+  const wrong = { ok: false as const, class: 'wrong', why: text };
+  const episode = {
+    id: text,
+    problem: text,
+    attempt: text,
+    attemptScore: wrong,
+    reflection: text,
+    kind: text,
+    retry: text,
+  };
+  return {
+    name: text,
+    config: { version: 1, note: text },
+    rows: rows.map((row) => ({ ...row, [`kind/${text}`]: 0 })),
+    summary: { ...summary, kernels: text },
+    episodes: [
+      { ...episode, retryScore: { ok: true } },
+      { ...episode, retry: null, retryScore: null },
+      { ...episode, retryScore: { error: text } },
+    ],
+  };
+}
+
+/** Start and end tags, in order. Attribute values may hold `>` only when escaped, so this is exact for our pages. */
+function tagsOf(page: string): string[] {
+  return [...page.matchAll(/<[^>]*>/g)].map(([tag]) => (/^<\/?[a-z!][^\s>]*/i.exec(tag) ?? ['?'])[0]);
+}
+
+test('no text that a model, a task or a config holds makes or ends a tag', () => {
+  const expected = tagsOf(renderReport(dataWith('word')));
+  const hostile = fc.oneof(
+    anyText({ minLength: 1 }),
+    fc.constantFrom(
+      '</pre><script>alert(1)</script>',
+      '"><img src=x onerror=a()>',
+      "' onload='x",
+      '<!--',
+      '&lt;b&gt;',
+      ']]>',
+    ),
+  );
+  fc.assert(
+    fc.property(hostile, (text) => {
+      const page = renderReport(dataWith(text));
+      // A text of white space alone is shown as "empty".
+      if (text.trim() !== '') expect(tagsOf(page)).toEqual(expected);
+      expect(page).not.toContain('<script');
+      expect(page).not.toContain('<img');
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('escaping keeps the text: unescaped, it is what it was, control characters aside', () => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      const back = escapeText(text)
+        .replaceAll('&lt;', '<')
+        .replaceAll('&gt;', '>')
+        .replaceAll('&quot;', '"')
+        .replaceAll('&#39;', "'")
+        .replaceAll('&amp;', '&');
+      expect(back).toBe(text);
+    }),
+  );
+  expect(escapeText('a\u0000\u001b\n\t\u007f\ud800b')).toBe('a\u2400\u241b\n\t\ufffd\ufffdb');
+});
+
+test('the page asks for nothing: no script, link, source, import or address', () => {
+  const page = renderReport(dataWith('word'));
+  expect(page).not.toMatch(/<script|<link|<iframe|<object|src=|href=|url\(|@import|https?:/i);
+  expect(page).toContain(`content="default-src 'none';style-src 'unsafe-inline'"`);
+});
+
+test('the headline shows before, after and the interval, in percent', () => {
+  const page = renderReport(dataWith('word'));
+  expect(page).toContain('70.0 →</span> 88.0<small>%</small>');
+  expect(page).toContain('+18.0 points, 95% interval +16.0 to +20.0');
+  expect(page).toContain('2 min 27 s');
+  expect(page).toContain('−16.0');
+});
+
+test('what was not measured is a dash, also when JSON made its NaN null', () => {
+  const parsed: QuickstartSummary = JSON.parse(JSON.stringify(summary));
+  for (const source of [summary, parsed]) {
+    const page = renderReport({ name: 'x', config: {}, rows: [], summary: source, episodes: [] });
+    expect(page).toContain('buy</th><td class="none">–</td>');
+    expect(page).not.toMatch(/NaN|null|undefined|Infinity/);
+  }
+});
+
+test('an interval that contains 0 says so', () => {
+  const page = renderReport({ name: 'x', config: {}, rows: [], summary, episodes: [] });
+  expect(page).toMatch(/<tr class="open"><th scope="row">First try[^\n]*contains 0/);
+  expect(page).not.toMatch(/<tr class="open"><th scope="row">Second try: /);
+});
+
+test('a run without rows, evaluation and episodes has a page', () => {
+  const page = renderReport({ name: 'x', config: { version: 1 }, rows: [], summary: null, episodes: [] });
+  expect(page).toContain('not yet evaluated');
+  expect(page).not.toContain('<svg');
+});
+
+test('a run of one step has charts without NaN', () => {
+  const page = renderReport({ name: 'x', config: {}, rows: rows.slice(0, 1), summary: null, episodes: [] });
+  expect(page.match(/<svg/g)).toHaveLength(5);
+  expect(page).not.toMatch(/NaN|Infinity/);
+});
+
+test('every chart has a title, a description that ids name, and a table of the same numbers', () => {
+  const page = renderReport(dataWith('word'));
+  const named = [...page.matchAll(/aria-labelledby="([^ ]+) ([^"]+)"/g)];
+  expect(named).toHaveLength(5);
+  for (const [, title, description] of named) {
+    expect(page.split(`<title id="${title}">`)).toHaveLength(2);
+    expect(page.split(`<desc id="${description}">`)).toHaveLength(2);
+  }
+  expect(page.match(/The same as numbers/g)).toHaveLength(2);
+  expect(page.match(/<caption>/g)?.length).toBe(page.match(/<table/g)?.length);
+});
+
+test('a long text is cut with a note', () => {
+  const page = renderReport(dataWith('a'.repeat(4321)));
+  expect(page).toContain('and 321 more characters');
+});
+
+test('the kinds chart stands alone, and what grew most lies at the bottom', () => {
+  const chart = renderKindsChart(rows);
+  expect(chart).toMatch(/^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" width="920"/);
+  expect(chart).toContain('prefers-color-scheme:dark');
+  expect(chart).toContain('First to last step: vague from 100% to 5%, search from 0% to 95%.');
+  // The first layer's area starts at the axis; the label order follows the layers.
+  expect(chart.indexOf('>search<')).toBeLessThan(chart.indexOf('>vague<'));
+});
+
+test('more kinds than colours are added up', () => {
+  const many = [
+    { step: 1, ...Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`kind/k${i}`, (9 - i) / 45])) },
+  ];
+  const chart = renderKindsChart(many);
+  expect(chart).toContain('>k4<');
+  expect(chart).not.toContain('>k5<');
+  expect(chart).toContain('>all others<tspan dx="5" fill="var(--muted,#5a636e)">22%</tspan>');
+});
+
+test('a kinds chart without rows is a picture without layers', () => {
+  expect(stackedChart([], { title: 'x', description: 'y' })).not.toMatch(/<path|NaN/);
+});
+
+test('labels are moved apart by the gap, stay in order, and stay in range when they fit', () => {
+  fc.assert(
+    fc.property(fc.array(fc.float({ min: 0, max: 200, noNaN: true }), { maxLength: 10 }), (positions) => {
+      const placed = spread(positions, 20, 0, 200);
+      const order = positions.map((_, i) => i).toSorted((a, b) => positions[a]! - positions[b]!);
+      const inOrder = order.map((i) => placed[i]!);
+      for (let i = 0; i < inOrder.length; i++) {
+        expect(inOrder[i]).toBeGreaterThanOrEqual(-1e-9);
+        expect(inOrder[i]).toBeLessThanOrEqual(200);
+        if (i > 0) expect(inOrder[i]! - inOrder[i - 1]!).toBeGreaterThanOrEqual(20 - 1e-9);
+      }
+    }),
+  );
+});
+
+test('smoothing keeps a straight line as it is', () => {
+  const line = Array.from({ length: 30 }, (_, step) => ({ step, value: 3 * step + 1 }));
+  for (const width of [1, 3, 7]) {
+    for (const [i, { value }] of smooth(line, width).entries()) expect(value).toBeCloseTo(line[i]!.value, 9);
+  }
+});
+
+test('ticks are round and within their range', () => {
+  expect(niceTicks(0, 1, 4)).toEqual([0, 0.5, 1]);
+  expect(niceTicks(1, 100, 8)).toEqual([20, 40, 60, 80, 100]);
+  expect(niceTicks(0, 0.23, 4)).toEqual([0, 0.1, 0.2]);
+  expect(niceTicks(5, 5, 4)).toEqual([5]);
+});
