@@ -43,7 +43,7 @@ async function runGroup<P extends Problem>(
       const hint = described?.hint ?? 'none';
       // A reflection that never ends has earned nothing: there is nothing to retry after.
       if (!hasEnded(reflection)) return { episode: { ...base, retry: null, score: null, reward: 0 }, asked, hint };
-      const { written, verdict } = await player.retry(problem, player.askAgain(problem, attempt, reflection), hash32(seed, 1, index));
+      const { written, verdict } = await player.retry(problem, player.askAgain(problem, asked, reflection), hash32(seed, 1, index));
       return { episode: { ...base, retry: written, score: verdict, reward: verdict.ok ? 1 : 0 }, asked, hint };
     }),
   );

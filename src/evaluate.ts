@@ -10,6 +10,7 @@ import { hash32 } from './lib/rng.ts';
 import { attemptsAtEqualTokens, type EvaluationRow, type Trial, type WriterByReaderOutcomes } from './method/controls.ts';
 import type { Problem, Written } from './method/episode.ts';
 import { first, hasEnded, type Player, type Try } from './player.ts';
+import type { Conversation } from './text/chat.ts';
 
 /** Problems under way at a time. */
 const CONCURRENCY = 1024;
@@ -30,6 +31,8 @@ export interface FailedTry<P extends Problem> {
   /** The problem's place in the evaluation. */
   place: number;
   attempt: Written;
+  /** The conversation up to the request for a reflection. */
+  asked: Conversation;
   reflection: Written;
   retry: Try | null;
 }
@@ -46,9 +49,9 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
   const tick = (): void => onProgress?.(++done, 2 * problems.length);
   const seedOf = (stream: number, place: number): number => hash32(seed, stream, place);
 
-  /** One retry after `reflection`, or after none. A reflection without an end has no retry: it failed. */
-  const retryAfter = async (stream: number, f: Pick<FailedTry<P>, 'problem' | 'place' | 'attempt'>, reflection?: Written): Promise<Try> =>
-    player.retry(f.problem, player.askAgain(f.problem, f.attempt, reflection), seedOf(stream, f.place));
+  /** One retry after `reflection`. */
+  const retryAfter = async (stream: number, f: Pick<FailedTry<P>, 'problem' | 'place' | 'asked'>, reflection: Written): Promise<Try> =>
+    player.retry(f.problem, player.askAgain(f.problem, f.asked, reflection), seedOf(stream, f.place));
 
   const rows = new Array<EvaluationRow>(problems.length);
   const failures = await mapConcurrent(problems, CONCURRENCY, async (problem, place): Promise<FailedTry<P> | null> => {
@@ -61,7 +64,7 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
     }
     const asked = player.askToReflect(problem, attempt.written);
     const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection, place)));
-    const failed = { problem, place, attempt: attempt.written, reflection };
+    const failed = { problem, place, attempt: attempt.written, asked, reflection };
     const retry = hasEnded(reflection) ? await retryAfter(STREAM.retry, failed, reflection) : null;
     row.secondTry = trialOf(retry, reflection);
     tick();
@@ -89,7 +92,7 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
     const foreign = (failed[(index + 1) % failed.length] as FailedTry<P>).reflection;
     const [attempts, plain, afterFixed, afterForeign] = await Promise.all([
       fresh(),
-      retryAfter(STREAM.plain, own),
+      player.retry(problem, player.askAgainPlainly(problem, own.attempt), seedOf(STREAM.plain, place)),
       retryAfter(STREAM.fixed, own, fixed),
       retryAfter(STREAM.foreign, own, foreign),
     ]);
@@ -108,10 +111,10 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
  */
 export async function addForcedBeginning<P extends Problem>(player: Player<P>, { rows, failed }: Evaluation<P>, beginning: readonly number[], seed: number): Promise<void> {
   for (const row of rows) row.afterForcedBeginning = null;
-  await mapConcurrent(failed, CONCURRENCY, async ({ problem, place, attempt }) => {
+  await mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }) => {
     const seedHere = hash32(seed, STREAM.forced, place);
-    const reflection = first(await player.reflect(player.askToReflect(problem, attempt), 1, seedHere, beginning));
-    const retry = hasEnded(reflection) ? await player.retry(problem, player.askAgain(problem, attempt, reflection), seedHere) : null;
+    const reflection = first(await player.reflect(asked, 1, seedHere, beginning));
+    const retry = hasEnded(reflection) ? await player.retry(problem, player.askAgain(problem, asked, reflection), seedHere) : null;
     (rows[place] as EvaluationRow).afterForcedBeginning = trialOf(retry, reflection);
   });
 }
@@ -126,12 +129,12 @@ function trialOf(tried: Try | null, reflection?: Written): Trial {
  */
 export async function crossReadings<P extends Problem>(start: Player<P>, trained: Player<P>, failed: readonly FailedTry<P>[], seed: number): Promise<WriterByReaderOutcomes> {
   const write = (writer: Player<P>): Promise<Written[]> =>
-    mapConcurrent(failed, CONCURRENCY, async (f) => first(await writer.reflect(writer.askToReflect(f.problem, f.attempt), 1, hash32(seed, STREAM.reflection, f.place))));
+    mapConcurrent(failed, CONCURRENCY, async (f) => first(await writer.reflect(f.asked, 1, hash32(seed, STREAM.reflection, f.place))));
   const read = (reader: Player<P>, reflections: readonly Written[]): Promise<boolean[]> =>
     mapConcurrent(failed, CONCURRENCY, async (f, i) => {
       const reflection = reflections[i] as Written;
       if (!hasEnded(reflection)) return false;
-      return (await reader.retry(f.problem, reader.askAgain(f.problem, f.attempt, reflection), hash32(seed, STREAM.cross, f.place))).verdict.ok;
+      return (await reader.retry(f.problem, reader.askAgain(f.problem, f.asked, reflection), hash32(seed, STREAM.cross, f.place))).verdict.ok;
     });
   const byStart = await write(start);
   const byTrained = await write(trained);

@@ -40,8 +40,10 @@ export interface Player<P extends Problem = Problem> {
   askToReflect(problem: P, attempt: Written): Conversation;
   /** `beginning`: ids that every reflection starts with; they are part of what is returned, without log-probabilities of their own (0). */
   reflect(asked: Conversation, count: number, seed: number, beginning?: readonly number[]): Promise<Written[]>;
-  /** The conversation in which the problem is posed again, after a reflection or, without one, right after the attempt. */
-  askAgain(problem: P, attempt: Written, reflection?: Written): Conversation;
+  /** The conversation in which the problem is posed again after a reflection. */
+  askAgain(problem: P, asked: Conversation, reflection: Written): Conversation;
+  /** The same right after the attempt, with nothing between. */
+  askAgainPlainly(problem: P, attempt: Written): Conversation;
   retry(problem: P, asked: Conversation, seed: number): Promise<Try>;
   /** A text that no model wrote, as a reflection. */
   asWritten(text: string): Written;
@@ -60,11 +62,8 @@ export function makePlayer<P extends Problem>(engine: Engine, modelDirectory: st
   };
   const judge = (problem: P, written: Written): Try => ({ written, verdict: verdictOf(task, problem, prompts, written) });
 
-  const pose = (problem: P): Conversation => {
-    const messages = attemptMessages(task, problem, prompts);
-    return { messages, tokens: format.prompt(messages) };
-  };
-  const askToReflect = (problem: P, attempt: Written): Conversation => format.extend(pose(problem), attempt, user(prompts.reflect));
+  const pose = (problem: P): Conversation => format.begin(attemptMessages(task, problem, prompts));
+  const again = (problem: P): Message[] => user(task.poseAgain(problem, prompts));
 
   return {
     engine,
@@ -73,7 +72,9 @@ export function makePlayer<P extends Problem>(engine: Engine, modelDirectory: st
     format,
     tokenizer,
     options,
-    askToReflect,
+    askToReflect: (problem, attempt) => format.extend(pose(problem), attempt, user(prompts.reflect)),
+    askAgain: (problem, asked, reflection) => format.extend(asked, reflection, again(problem)),
+    askAgainPlainly: (problem, attempt) => format.extend(pose(problem), attempt, again(problem)),
     attempt: async (problem, count, seed) => (await sample(pose(problem).tokens, count, maxAttemptTokens, seed)).map((written) => judge(problem, written)),
     async reflect(asked, count, seed, beginning = []) {
       const written = await sample([...asked.tokens, ...beginning], count, maxReflectionTokens - beginning.length, seed);
@@ -82,10 +83,6 @@ export function makePlayer<P extends Problem>(engine: Engine, modelDirectory: st
         const tokens = [...beginning, ...w.tokens];
         return { ...w, tokens, logprobs: [...beginning.map(() => 0), ...w.logprobs], text: tokenizer.decode(tokens) };
       });
-    },
-    askAgain(problem, attempt, reflection) {
-      const again = user(task.poseAgain(problem, prompts));
-      return reflection === undefined ? format.extend(pose(problem), attempt, again) : format.extend(askToReflect(problem, attempt), reflection, again);
     },
     retry: async (problem, asked, seed) => judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed))),
     asWritten: (text) => ({ tokens: tokenizer.encode(text), logprobs: [], text, stopReason: 'length' }),

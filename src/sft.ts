@@ -80,7 +80,7 @@ export function conversationDatum(format: ChatFormat, tokenizer: Tokenizer, { ro
   const positions: number[] = [];
   const firstAnswer = messages.findIndex((m) => m.role === 'assistant');
   let at = firstAnswer;
-  let conversation: Conversation = { messages: messages.slice(0, at), tokens: format.prompt(messages.slice(0, at)) };
+  let conversation: Conversation = format.begin(messages.slice(0, at));
   while (at < messages.length) {
     const answer = messages[at] as ConversationRow['messages'][number];
     const after = messages.slice(at + 1);

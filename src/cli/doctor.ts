@@ -143,7 +143,8 @@ function giveModel(
   const training = plans.filter(({ plan }) => plan.optimizerBytes > 0);
   const tokens = training.map(({ use, plan }) => {
     const peak = use.endsWith('bf16') ? kernels.peakGflops.bf16 : kernels.peakGflops.f32;
-    return `${((peak * 1e9) / (FLOPS_PER_WEIGHT_TOKEN * plan.parameters)).toPrecision(2)} (${use})`;
+    const perSecond = (peak * 1e9) / (FLOPS_PER_WEIGHT_TOKEN * plan.parameters);
+    return `${Number(perSecond.toPrecision(2)).toLocaleString('en')} (${use})`;
   });
   printLine(io, `\ntrained tokens per second, at the peak and no more: ${tokens.join(', ')}`);
   const most = Math.max(...plans.map(({ plan }) => plan.totalBytes));

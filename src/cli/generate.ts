@@ -32,11 +32,12 @@ import { loadTokenRows } from './tokens-file.ts';
 
 /** Prompts under way at a time. */
 const CONCURRENCY = 256;
+const MAX_TOKENS = 256;
 
 interface Flags extends EngineFlags {
   prompt?: string[];
   tokens?: string;
-  maxTokens: number;
+  maxTokens?: number;
   temperature: number;
   topK?: number;
   topP?: number;
@@ -55,9 +56,11 @@ export function define(command: Command, io: Io): void {
     .option('--tokens <file>', 'prompts as token ids: .jsonl with {"tokens": [...]} on each line')
     .option('--raw', 'encode prompts as they are, without the chat template')
     .addOption(
-      integer('--max-tokens <n>', 'longest completion, in tokens, the stop token included', {
-        min: 1,
-      }).default(256),
+      integer(
+        '--max-tokens <n>',
+        'longest completion, in tokens, the stop token included (default: what the context leaves, at most 256)',
+        { min: 1 },
+      ),
     )
     .addOption(
       real('--temperature <t>', 'divides the logits before sampling; 0 is greedy', { min: 0 }).default(0),
@@ -89,9 +92,8 @@ async function generate(model: string, flags: Flags, io: Io): Promise<void> {
   const tokenizer = tryTokenizer(model, flags);
   const { prompts, stopIds } = await loadPrompts(model, tokenizer, flags);
   const { topK, topP, minP } = flags;
-  const params: SamplingParams = {
+  const params: Omit<SamplingParams, 'maxTokens'> = {
     temperature: flags.temperature,
-    maxTokens: flags.maxTokens,
     stopIds,
     ...(topK === undefined ? {} : { topK }),
     ...(topP === undefined ? {} : { topP }),
@@ -99,9 +101,12 @@ async function generate(model: string, flags: Flags, io: Io): Promise<void> {
   };
   const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
+    const { contextLength } = engine.capabilities();
+    const limit = (prompt: readonly number[]): number =>
+      flags.maxTokens ?? Math.max(1, Math.min(MAX_TOKENS, contextLength - prompt.length));
     const one = (prompt: readonly number[], index: number, onText?: (text: string) => void) =>
       complete(engine, tokenizer, prompt, {
-        params,
+        params: { ...params, maxTokens: limit(prompt) },
         seed: hash32(flags.seed, 0, index),
         stopStrings: flags.stop ?? [],
         onText,

@@ -13,6 +13,11 @@ export function usageError(message: string): R3Error {
   return new R3Error('config', 'bad-option', message);
 }
 
+/** `a, b or c`. */
+export function orList(values: readonly string[]): string {
+  return values.length < 2 ? values.join('') : `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`;
+}
+
 export interface NumberRange {
   min?: number;
   max?: number;
@@ -38,7 +43,7 @@ export function choice(flags: string, description: string, values: readonly stri
   const option = new Option(flags, description).choices(values);
   return option.argParser((text: string) => {
     if (values.includes(text)) return text;
-    throw usageError(`${option.long}: expected ${values.join(' or ')}, got ${JSON.stringify(text)}`);
+    throw usageError(`${option.long}: expected ${orList(values)}, got ${JSON.stringify(text)}`);
   });
 }
 

@@ -15,7 +15,7 @@ import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import type { PlayerOptions } from '../player.ts';
 import type { Io } from './io.ts';
-import { choice, usageError, type PlayerFlags } from './options.ts';
+import { choice, orList, usageError, type PlayerFlags } from './options.ts';
 import type { Option } from 'commander';
 
 const TASKS: readonly Task[] = [countdown];
@@ -44,13 +44,13 @@ export function findTask(name: string, promptSet?: string): { task: Task; prompt
   const task = TASKS.find((known) => known.name === name);
   if (task === undefined) {
     throw usageError(
-      `task: expected ${TASKS.map((known) => known.name).join(' or ')}, got ${JSON.stringify(name)}`,
+      `task: expected ${orList(TASKS.map((known) => known.name))}, got ${JSON.stringify(name)}`,
     );
   }
   const set = promptSet ?? task.promptSets[0];
   if (set === undefined || !task.promptSets.includes(set)) {
     throw usageError(
-      `--prompts: expected ${task.promptSets.join(' or ')}, which the task ${name} has, got ${JSON.stringify(set)}`,
+      `--prompts: expected ${orList(task.promptSets)}, which the task ${name} has, got ${JSON.stringify(set)}`,
     );
   }
   return { task, prompts: task.prompts(set) };
@@ -66,7 +66,7 @@ export function kernelBuild(env: Io['env']): KernelBuild | undefined {
   if (value === undefined || value === '') return undefined;
   const build = KERNELS.find((known) => known === value);
   if (build !== undefined) return build;
-  throw usageError(`R3_KERNELS: expected ${KERNELS.join(' or ')}, got ${JSON.stringify(value)}`);
+  throw usageError(`R3_KERNELS: expected ${orList(KERNELS)}, got ${JSON.stringify(value)}`);
 }
 
 /** Opens a model directory with the kernels that the environment asks for. */

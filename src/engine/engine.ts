@@ -130,7 +130,11 @@ export interface Engine {
   /** Log-probability of each position's token given the tokens before it. */
   logprobs(datums: readonly Datum[], options?: ScoreOptions): Promise<Float32Array[]>;
   /** Adds the gradient of the loss to the accumulated gradient. */
-  forwardBackward(datums: readonly Datum[], loss: Loss, options?: { temperature?: number }): Promise<ForwardBackwardResult>;
+  forwardBackward(
+    datums: readonly Datum[],
+    loss: Loss,
+    options?: { temperature?: number },
+  ): Promise<ForwardBackwardResult>;
   /** One AdamW update from the accumulated gradient, which is then zero. */
   step(adam: AdamParams): Promise<StepResult>;
   /** L2 norm of the accumulated gradient of each parameter, by its Hugging Face name. */

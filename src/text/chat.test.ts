@@ -63,7 +63,7 @@ describe.each(['byte-level', 'byte-fallback', 'word-level'])('%s', (kind) => {
         const messages = [user(question)];
         const tokens = [...ownTokenizer.encode(answer), ...(ended ? endOfTurn : [])];
         const written = { tokens, text: answer, stopReason: ended ? ('stop' as const) : ('length' as const) };
-        const longer = format.extend({ messages, tokens: format.prompt(messages) }, written, [user(next)]);
+        const longer = format.extend(format.begin(messages), written, [user(next)]);
         expect(longer.messages).toEqual([user(question), assistant(answer), user(next)]);
         expect(longer.tokens).toEqual(format.prompt(longer.messages));
       }),
@@ -86,7 +86,7 @@ test('sampled ids stay as they are, where the same text has other ids', () => {
   expect(sampled).not.toEqual(tokenizer.encode(' answer'));
   const prompt = chatml.prompt([user('e')]);
   const written = { tokens: [...sampled, END], text: ' answer', stopReason: 'stop' as const };
-  const { tokens } = chatml.extend({ messages: [user('e')], tokens: prompt }, written, [user('n')]);
+  const { tokens } = chatml.extend({ ...chatml.begin([user('e')]), tokens: prompt }, written, [user('n')]);
   expect(tokens.slice(0, prompt.length + written.tokens.length)).toEqual([...prompt, ...written.tokens]);
   expect(tokenizer.decodeWithSpecials(tokens.slice(prompt.length + written.tokens.length))).toBe(
     '\n<|im_start|>user\nn<|im_end|>\n<|im_start|>assistant\n',
@@ -95,7 +95,7 @@ test('sampled ids stay as they are, where the same text has other ids', () => {
 
 test('after another stop token the end of turn of the template follows', () => {
   const written = { tokens: [68, 316], text: 'e', stopReason: 'stop' as const };
-  const { tokens } = chatml.extend({ messages: [user('e')], tokens: [] }, written, [user('n')]);
+  const { tokens } = chatml.extend({ ...chatml.begin([user('e')]), tokens: [] }, written, [user('n')]);
   expect(tokenizer.decodeWithSpecials(tokens)).toMatch(/^e<\|endoftext\|><\|im_end\|>\n<\|im_start\|>user/);
 });
 
@@ -106,7 +106,7 @@ test('an answer that the template trims keeps its ids, and what follows is found
     text: ' \ne \n',
     stopReason: 'stop' as const,
   };
-  const { tokens } = format.extend({ messages: [user('e')], tokens: [] }, written, [user('n')]);
+  const { tokens } = format.extend({ ...format.begin([user('e')]), tokens: [] }, written, [user('n')]);
   expect(tokenizer.decodeWithSpecials(tokens)).toBe(
     ' \ne \n<|im_end|>\n<|im_start|>user\nn<|im_end|>\n<|im_start|>assistant\n',
   );
@@ -116,7 +116,7 @@ test('an answer that the template changes is an error that says where', () => {
   const format = formatOf(DROPS_THINKING);
   const text = '<think>hm</think>try';
   const written = { tokens: tokenizer.encode(text), text, stopReason: 'length' as const };
-  expect(() => format.extend({ messages: [user('e')], tokens: [] }, written, [user('n')])).toThrow(
+  expect(() => format.extend({ ...format.begin([user('e')]), tokens: [] }, written, [user('n')])).toThrow(
     'expected the answer as it was sampled to stay as it is when messages are added, got a difference at ' +
       'character 51: "<think>hm</think>try" became "try<|im_end|>',
   );

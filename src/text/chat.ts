@@ -14,9 +14,10 @@ import type { Message, Written } from './message.ts';
 import { isObject, readJson, readSpecialTokens, readText } from './model-files.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-/** Messages, and the ids that stand for them up to and with the header of the turn that is to be sampled. */
+/** Messages, their rendering, and the ids that stand for them up to and with the header of the turn to be sampled. */
 export interface Conversation {
   messages: Message[];
+  text: string;
   tokens: number[];
 }
 
@@ -25,13 +26,15 @@ export interface ChatFormat {
   render(messages: readonly Message[]): string;
   /** The same as ids. */
   prompt(messages: readonly Message[]): number[];
+  /** A conversation that begins with these messages. */
+  begin(messages: readonly Message[]): Conversation;
   /**
    * The conversation after a completion and the messages that follow it, ready for the next completion:
    * the previous ids, the sampled ids, then what the template writes between. The end of turn is added where
    * it was not sampled. Throws R3Error `bad-template` when the template is not prefix-preserving here.
    */
   extend(
-    previous: { messages: readonly Message[]; tokens: readonly number[] },
+    previous: Conversation,
     completion: Omit<Written, 'logprobs'>,
     next: readonly Message[],
   ): Conversation;
@@ -80,12 +83,18 @@ export function makeChatFormat(
   return {
     render,
     prompt: (messages) => tokenizer.encode(render(messages)),
+    begin: (messages) => {
+      const text = render(messages);
+      return { messages: [...messages], text, tokens: tokenizer.encode(text) };
+    },
     extend: (previous, completion, next) => {
-      const between = tryContinue(render, previous.messages, completion.text, next);
+      const messages: Message[] = [...previous.messages, { role: 'assistant', content: completion.text }, ...next];
+      const text = render(messages);
+      const between = textBetween(previous.text, text, completion.text);
       if (!between.ok) throw new R3Error('text', 'bad-template', between.why);
-      const assistant: Message = { role: 'assistant', content: completion.text };
       return {
-        messages: [...previous.messages, assistant, ...next],
+        messages,
+        text,
         tokens: [
           ...previous.tokens,
           ...completion.tokens,
@@ -128,6 +137,11 @@ function tryContinue(
     if (error instanceof R3Error) return { ok: false, why: error.message };
     throw error;
   }
+  return textBetween(shorter, longer, answer);
+}
+
+/** The part of the longer rendering that follows the shorter one and the answer. */
+function textBetween(shorter: string, longer: string, answer: string): Continued {
   if (!longer.startsWith(shorter)) return parting('the conversation so far', shorter, longer, 0);
 
   const rest = longer.slice(shorter.length);

@@ -26,7 +26,11 @@ export interface ModelConfig {
 }
 
 const count = z.int().positive();
-const ropeSchema = z.looseObject({ rope_theta: z.number().positive().optional(), rope_type: z.string().optional(), type: z.string().optional() });
+const ropeSchema = z.looseObject({
+  rope_theta: z.number().positive().optional(),
+  rope_type: z.string().optional(),
+  type: z.string().optional(),
+});
 
 /** The fields that matter. `const` fields have one value that this decoder computes. */
 const schema = z.looseObject({
@@ -55,22 +59,42 @@ export function parseModelConfig(json: unknown, path: string): ModelConfig {
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const field = issue?.path.join('.') ?? '';
-    const got = JSON.stringify(field.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], json));
-    throw new R3Error('engine', 'bad-file', `${path}: ${field}: ${issue?.message ?? 'malformed'}, got ${got}. This engine computes Llama models (model_type "llama").`);
+    const got = JSON.stringify(
+      field
+        .split('.')
+        .reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], json),
+    );
+    throw new R3Error(
+      'engine',
+      'bad-file',
+      `${path}: ${field}: ${issue?.message ?? 'malformed'}, got ${got}. This engine computes Llama models (model_type "llama").`,
+    );
   }
   const c = parsed.data;
   const rope = c.rope_parameters ?? c.rope_scaling ?? {};
   const ropeType = rope.rope_type ?? rope.type ?? 'default';
   if (ropeType !== 'default') {
-    throw new R3Error('engine', 'bad-file', `${path}: rope scaling: expected "default", got ${JSON.stringify(ropeType)}, which this engine does not compute`);
+    throw new R3Error(
+      'engine',
+      'bad-file',
+      `${path}: rope scaling: expected "default", got ${JSON.stringify(ropeType)}, which this engine does not compute`,
+    );
   }
   const headSize = c.head_dim ?? c.hidden_size / c.num_attention_heads;
   const kvHeads = c.num_key_value_heads ?? c.num_attention_heads;
   if (!Number.isInteger(headSize) || headSize % PAGE_SIZE !== 0) {
-    throw new R3Error('engine', 'bad-file', `${path}: head_dim: expected a multiple of ${PAGE_SIZE}, got ${headSize}`);
+    throw new R3Error(
+      'engine',
+      'bad-file',
+      `${path}: head_dim: expected a multiple of ${PAGE_SIZE}, got ${headSize}`,
+    );
   }
   if (c.num_attention_heads % kvHeads !== 0) {
-    throw new R3Error('engine', 'bad-file', `${path}: num_key_value_heads: expected a divisor of num_attention_heads (${c.num_attention_heads}), got ${kvHeads}`);
+    throw new R3Error(
+      'engine',
+      'bad-file',
+      `${path}: num_key_value_heads: expected a divisor of num_attention_heads (${c.num_attention_heads}), got ${kvHeads}`,
+    );
   }
   return {
     vocabularySize: c.vocab_size,
@@ -94,7 +118,12 @@ export function loadModelConfig(directory: string): { json: Record<string, unkno
   try {
     json = JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new R3Error('engine', 'bad-file', `${path}: expected a Hugging Face config.json, got: ${messageOf(error)}`, { cause: error });
+    throw new R3Error(
+      'engine',
+      'bad-file',
+      `${path}: expected a Hugging Face config.json, got: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
   return { json: json as Record<string, unknown>, config: parseModelConfig(json, path) };
 }

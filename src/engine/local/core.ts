@@ -52,6 +52,8 @@ export interface LocalCore {
   zeroGradients(): void;
   /** The accumulated gradient of one parameter. Throws for a name that it does not have. */
   gradientOf(name: string): Float32Array;
+  /** The values of one parameter. */
+  valuesOf(name: string): Float32Array;
   save(directory: string): Promise<void>;
   saveState(directory: string): Promise<void>;
   loadState(directory: string): void;
@@ -60,7 +62,11 @@ export interface LocalCore {
 }
 
 /** `ops` come checked. */
-export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngineOptions, 'model' | 'kernels' | 'threads'> = {}): LocalCore {
+export function makeCore(
+  ops: Ops,
+  model: LoadedModel,
+  options: Omit<LocalEngineOptions, 'model' | 'kernels' | 'threads'> = {},
+): LocalCore {
   const { config, layout } = model;
   const { dtype = 'f32', trainable = true } = options;
   const values = ops.f32(layout.length);
@@ -73,7 +79,12 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
   let reference: Weights | undefined;
 
   function training(): Trainer {
-    if (!trainable) throw new R3Error('engine', 'bad-option', 'training: expected an engine opened as trainable, got one opened for sampling only');
+    if (!trainable)
+      throw new R3Error(
+        'engine',
+        'bad-option',
+        'training: expected an engine opened as trainable, got one opened for sampling only',
+      );
     return trainer;
   }
 
@@ -87,14 +98,34 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
     return reference;
   }
 
+  function partOf(whole: Float32Array, name: string): Float32Array {
+    const parameter = layout.parameters.find((p) => p.name === name);
+    if (parameter === undefined)
+      throw new R3Error(
+        'engine',
+        'bad-option',
+        `parameter: expected one of ${layout.parameters.length} names such as ${layout.parameters[0]?.name}, got ${name}`,
+      );
+    return whole.subarray(parameter.offset, parameter.offset + parameter.length);
+  }
+
   function checkDatums(datums: readonly Datum[]): void {
     datums.forEach(({ tokens, positions }, n) => {
-      if (tokens.length > config.contextLength) throw new R3Error('engine', 'too-long', `datum ${n}: expected at most ${config.contextLength} tokens (the model's context), got ${tokens.length}`);
+      if (tokens.length > config.contextLength)
+        throw new R3Error(
+          'engine',
+          'too-long',
+          `datum ${n}: expected at most ${config.contextLength} tokens (the model's context), got ${tokens.length}`,
+        );
       checkIds(tokens, config.vocabularySize, `datum ${n}`);
       positions.forEach((position, i) => {
         const least = i === 0 ? 1 : (positions[i - 1] as number) + 1;
         if (!(Number.isInteger(position) && position >= least && position < tokens.length)) {
-          throw new R3Error('engine', 'bad-shape', `datum ${n}: position ${i}: expected an integer from ${least} to ${tokens.length - 1}, got ${position}`);
+          throw new R3Error(
+            'engine',
+            'bad-shape',
+            `datum ${n}: position ${i}: expected an integer from ${least} to ${tokens.length - 1}, got ${position}`,
+          );
         }
       });
     });
@@ -121,7 +152,12 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
     },
     forward(datums, temperature, which, keep) {
       checkDatums(datums);
-      return (keep ? training() : trainer).forward(which === 'reference' ? referenceWeights() : weights, datums, temperature, keep);
+      return (keep ? training() : trainer).forward(
+        which === 'reference' ? referenceWeights() : weights,
+        datums,
+        temperature,
+        keep,
+      );
     },
     backward: (gradients) => training().backward(gradients),
     step(adam) {
@@ -131,29 +167,44 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
     },
     gradientNorms: () => training().gradientNorms(),
     zeroGradients: () => void training().optimizer().gradient.fill(0),
-    gradientOf(name) {
-      const parameter = layout.parameters.find((p) => p.name === name);
-      if (parameter === undefined) throw new R3Error('engine', 'bad-option', `parameter: expected one of ${layout.parameters.length} names such as ${layout.parameters[0]?.name}, got ${name}`);
-      return training().optimizer().gradient.subarray(parameter.offset, parameter.offset + parameter.length);
-    },
+    gradientOf: (name) => partOf(training().optimizer().gradient, name),
+    valuesOf: (name) => partOf(values, name),
     save: (directory) => saveModel(model, values, directory, options.saveAs),
     async saveState(directory) {
       const { moment1, moment2, steps } = training().optimizer();
       await writeDirectoryAtomic(directory, (temporary) => {
         const shape = [layout.length];
         const tensor = (name: string, data: Float32Array) => ({ name, shape, data, dtype: 'F32' as const });
-        writeSafetensors(join(temporary, STATE_FILE), [tensor('values', values), tensor('moment1', moment1), tensor('moment2', moment2)], { steps: String(steps), model: model.modelHash });
+        writeSafetensors(
+          join(temporary, STATE_FILE),
+          [tensor('values', values), tensor('moment1', moment1), tensor('moment2', moment2)],
+          { steps: String(steps), model: model.modelHash },
+        );
       });
     },
     loadState(directory) {
       const path = join(directory, STATE_FILE);
       const state = training().optimizer();
       const metadata = readSafetensorsMetadata(path);
-      if (metadata.model !== model.modelHash) throw new R3Error('engine', 'mismatch', `${path}: expected a checkpoint of the model ${model.modelHash}, got one of ${String(metadata.model)}. Resume with the model that the run began with.`);
+      if (metadata.model !== model.modelHash)
+        throw new R3Error(
+          'engine',
+          'mismatch',
+          `${path}: expected a checkpoint of the model ${model.modelHash}, got one of ${String(metadata.model)}. Resume with the model that the run began with.`,
+        );
       const tensors = readSafetensors(path);
-      for (const [name, target] of [['values', values], ['moment1', state.moment1], ['moment2', state.moment2]] as const) {
+      for (const [name, target] of [
+        ['values', values],
+        ['moment1', state.moment1],
+        ['moment2', state.moment2],
+      ] as const) {
         const tensor = tensors.get(name);
-        if (tensor === undefined || tensor.shape.join() !== String(layout.length)) throw new R3Error('engine', 'mismatch', `${path}: expected a tensor ${name} of ${layout.length} numbers, got ${tensor === undefined ? 'none' : `[${tensor.shape.join(', ')}]`}`);
+        if (tensor === undefined || tensor.shape.join() !== String(layout.length))
+          throw new R3Error(
+            'engine',
+            'mismatch',
+            `${path}: expected a tensor ${name} of ${layout.length} numbers, got ${tensor === undefined ? 'none' : `[${tensor.shape.join(', ')}]`}`,
+          );
         target.set(toF32(tensor));
       }
       state.steps = Number(metadata.steps);
@@ -168,6 +219,11 @@ export function makeCore(ops: Ops, model: LoadedModel, options: Omit<LocalEngine
 
 function checkIds(ids: readonly number[], vocabularySize: number, what: string): void {
   for (const id of ids) {
-    if (!(Number.isInteger(id) && id >= 0 && id < vocabularySize)) throw new R3Error('engine', 'bad-option', `${what}: expected token ids from 0 to ${vocabularySize - 1}, got ${id}`);
+    if (!(Number.isInteger(id) && id >= 0 && id < vocabularySize))
+      throw new R3Error(
+        'engine',
+        'bad-option',
+        `${what}: expected token ids from 0 to ${vocabularySize - 1}, got ${id}`,
+      );
   }
 }

@@ -69,8 +69,14 @@ export function scratchBufferWidths(c: ModelConfig): Record<keyof ScratchBuffers
 }
 
 /** Buffers for `rows` rows. */
-export function allocateBuffers<Name extends string>(ops: Ops, widths: Record<Name, number>, rows: number): Record<Name, Float32Array> {
-  return Object.fromEntries(Object.entries<number>(widths).map(([name, width]) => [name, ops.f32(width * rows)])) as Record<Name, Float32Array>;
+export function allocateBuffers<Name extends string>(
+  ops: Ops,
+  widths: Record<Name, number>,
+  rows: number,
+): Record<Name, Float32Array> {
+  return Object.fromEntries(
+    Object.entries<number>(widths).map(([name, width]) => [name, ops.f32(width * rows)]),
+  ) as Record<Name, Float32Array>;
 }
 
 export function freeBuffers(ops: Ops, buffers: Record<string, Float32Array>): void {
@@ -94,12 +100,32 @@ export function makeRopeTable(ops: Ops, config: ModelConfig): Float32Array {
 }
 
 /** y = x W^T, or y += x W^T. */
-export function project(ops: Ops, weights: Weights, R: number, x: Float32Array, w: PackedMatrix, y: Float32Array, accumulate = false): void {
+export function project(
+  ops: Ops,
+  weights: Weights,
+  R: number,
+  x: Float32Array,
+  w: PackedMatrix,
+  y: Float32Array,
+  accumulate = false,
+): void {
   ops.gemm(R, w.matrix.out, w.matrix.in, x, w.matrix.in, 1, w.forward, y, accumulate, weights.type);
 }
 
 /** One layer: reads `x`, writes the layer's output to `out`, which may be `x` itself. */
-export function forwardLayer(ops: Ops, c: ModelConfig, weights: Weights, layer: LayerWeights, rows: Rows, rope: Float32Array, x_RC: Float32Array, pages: Pages, b: LayerBuffers, s: ScratchBuffers, out_RC: Float32Array): void {
+export function forwardLayer(
+  ops: Ops,
+  c: ModelConfig,
+  weights: Weights,
+  layer: LayerWeights,
+  rows: Rows,
+  rope: Float32Array,
+  x_RC: Float32Array,
+  pages: Pages,
+  b: LayerBuffers,
+  s: ScratchBuffers,
+  out_RC: Float32Array,
+): void {
   const { count: R, shape } = rows;
   const { hiddenSize: C, intermediateSize: F, heads: H, kvHeads: J, headSize: D } = c;
 

@@ -15,7 +15,13 @@ import { makeLayout, type Layout } from './weights.ts';
 
 const WEIGHTS = 'model.safetensors';
 /** Files that travel with the weights as they are. */
-const COMPANIONS = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'generation_config.json', 'chat_template.jinja'];
+const COMPANIONS = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'generation_config.json',
+  'chat_template.jinja',
+];
 
 export interface LoadedModel {
   directory: string;
@@ -36,27 +42,55 @@ export function openModel(directory: string, initSeed?: number): LoadedModel {
   const common = { directory, configJson: json, config, layout };
   if (!existsSync(path)) {
     if (initSeed === undefined) {
-      throw new R3Error('engine', 'bad-file', `${path}: expected the model's weights, got no such file. Name a folder that holds config.json and ${WEIGHTS}.`);
+      throw new R3Error(
+        'engine',
+        'bad-file',
+        `${path}: expected the model's weights, got no such file. Name a folder that holds config.json and ${WEIGHTS}.`,
+      );
     }
-    return { ...common, modelHash: `init-${initSeed}`, fill: (values) => initialise(layout, config, values, initSeed) };
+    return {
+      ...common,
+      modelHash: `init-${initSeed}`,
+      fill: (values) => initialise(layout, config, values, initSeed),
+    };
   }
-  return { ...common, modelHash: sha256File(path), fill: (values) => fillFromFile(path, layout, config, values) };
+  return {
+    ...common,
+    modelHash: sha256File(path),
+    fill: (values) => fillFromFile(path, layout, config, values),
+  };
 }
 
 function fillFromFile(path: string, layout: Layout, config: ModelConfig, values: Float32Array): void {
   const tensors = readSafetensors(path);
   for (const { name, shape, offset } of layout.parameters) {
     const tensor = tensors.get(name);
-    if (tensor === undefined) throw new R3Error('engine', 'mismatch', `${path}: expected a tensor ${name} of shape [${shape.join(', ')}] as config.json says, got none`);
+    if (tensor === undefined)
+      throw new R3Error(
+        'engine',
+        'mismatch',
+        `${path}: expected a tensor ${name} of shape [${shape.join(', ')}] as config.json says, got none`,
+      );
     if (tensor.shape.join() !== shape.join()) {
-      throw new R3Error('engine', 'mismatch', `${path}: ${name}: expected shape [${shape.join(', ')}] as config.json says, got [${tensor.shape.join(', ')}]`);
+      throw new R3Error(
+        'engine',
+        'mismatch',
+        `${path}: ${name}: expected shape [${shape.join(', ')}] as config.json says, got [${tensor.shape.join(', ')}]`,
+      );
     }
     values.set(toF32(tensor), offset);
     tensors.delete(name);
   }
   // A tied head may be stored twice; rotary frequencies are derived.
-  const extra = [...tensors.keys()].filter((name) => !(config.tiedHead && name === 'lm_head.weight') && !name.endsWith('rotary_emb.inv_freq'));
-  if (extra.length > 0) throw new R3Error('engine', 'mismatch', `${path}: tensors that a model of this config does not have: ${extra.slice(0, 3).join(', ')}${extra.length > 3 ? `, and ${extra.length - 3} more` : ''}`);
+  const extra = [...tensors.keys()].filter(
+    (name) => !(config.tiedHead && name === 'lm_head.weight') && !name.endsWith('rotary_emb.inv_freq'),
+  );
+  if (extra.length > 0)
+    throw new R3Error(
+      'engine',
+      'mismatch',
+      `${path}: tensors that a model of this config does not have: ${extra.slice(0, 3).join(', ')}${extra.length > 3 ? `, and ${extra.length - 3} more` : ''}`,
+    );
 }
 
 /**
@@ -70,7 +104,10 @@ function initialise(layout: Layout, config: ModelConfig, values: Float32Array, s
       return;
     }
     const toResidual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight');
-    const deviation = name === 'model.embed_tokens.weight' ? 0.02 : (shape[1] as number) ** -0.5 * (toResidual ? (2 * config.layers) ** -0.5 : 1);
+    const deviation =
+      name === 'model.embed_tokens.weight'
+        ? 0.02
+        : (shape[1] as number) ** -0.5 * (toResidual ? (2 * config.layers) ** -0.5 : 1);
     for (let i = 0; i < length; i++) values[offset + i] = deviation * normal(seed, index, i);
   });
 }
@@ -83,15 +120,29 @@ function normal(seed: number, stream: number, counter: number): number {
 }
 
 /** Writes a model directory. Throws R3Error `bad-file` when it exists, `no-space`. */
-export async function saveModel(model: LoadedModel, values: Float32Array, directory: string, dtype: 'F32' | 'BF16' = 'F32'): Promise<void> {
+export async function saveModel(
+  model: LoadedModel,
+  values: Float32Array,
+  directory: string,
+  dtype: 'F32' | 'BF16' = 'F32',
+): Promise<void> {
   await writeDirectoryAtomic(directory, (temporary) => {
     const name = dtype === 'F32' ? 'float32' : 'bfloat16';
     const { torch_dtype: _, ...config } = model.configJson;
-    writeFileAtomic(join(temporary, 'config.json'), `${JSON.stringify({ ...config, dtype: name }, null, 2)}\n`);
+    writeFileAtomic(
+      join(temporary, 'config.json'),
+      `${JSON.stringify({ ...config, dtype: name }, null, 2)}\n`,
+    );
     for (const file of COMPANIONS) {
-      if (existsSync(join(model.directory, file))) copyFileSync(join(model.directory, file), join(temporary, file));
+      if (existsSync(join(model.directory, file)))
+        copyFileSync(join(model.directory, file), join(temporary, file));
     }
-    const tensors: WritableTensor[] = model.layout.parameters.map((p) => ({ name: p.name, shape: p.shape, dtype, data: values.subarray(p.offset, p.offset + p.length) }));
+    const tensors: WritableTensor[] = model.layout.parameters.map((p) => ({
+      name: p.name,
+      shape: p.shape,
+      dtype,
+      data: values.subarray(p.offset, p.offset + p.length),
+    }));
     writeSafetensors(join(temporary, WEIGHTS), tensors, { format: 'pt' });
   });
 }

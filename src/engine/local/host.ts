@@ -16,7 +16,10 @@ type Call = Extract<ToEngine, { kind: 'call' }>;
 
 async function openCore(options: LocalEngineOptions): Promise<LocalCore> {
   const { kernels, threads } = options;
-  const ops = await loadKernels({ ...(kernels === undefined ? {} : { build: kernels }), ...(threads === undefined ? {} : { threads }) });
+  const ops = await loadKernels({
+    ...(kernels === undefined ? {} : { build: kernels }),
+    ...(threads === undefined ? {} : { threads }),
+  });
   return makeCore(ops, openModel(options.model, options.initSeed), options);
 }
 
@@ -32,7 +35,12 @@ export function serveEngine(port: MessagePort, options: LocalEngineOptions): voi
 
   const post = (message: FromEngine): void => port.postMessage(message);
   const fail = (id: number, error: unknown): void =>
-    post({ kind: 'failed', id, message: messageOf(error), ...(error instanceof R3Error ? { code: error.code, boundary: error.boundary } : {}) });
+    post({
+      kind: 'failed',
+      id,
+      message: messageOf(error),
+      ...(error instanceof R3Error ? { code: error.code, boundary: error.boundary } : {}),
+    });
 
   function startSampling(core: LocalCore, { id, input }: Extract<Call, { name: 'sample' }>): void {
     const request: SamplerRequest = {
@@ -91,7 +99,7 @@ export function serveEngine(port: MessagePort, options: LocalEngineOptions): voi
     pumping = true;
     const core = await opening;
     for (;;) {
-      for (let i = 0; i < queue.length; ) {
+      for (let i = 0; i < queue.length;) {
         const call = queue[i] as Call;
         if (call.name !== 'sample') {
           i++;
@@ -139,10 +147,12 @@ export function serveEngine(port: MessagePort, options: LocalEngineOptions): voi
         return;
       }
       case 'close':
-        opening.then(
-          (core) => core.close(),
-          () => undefined,
-        ).finally(() => port.close());
+        opening
+          .then(
+            (core) => core.close(),
+            () => undefined,
+          )
+          .finally(() => port.close());
         return;
       default:
         message satisfies never;

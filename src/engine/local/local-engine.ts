@@ -32,7 +32,10 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
     pending.clear();
   };
   if (thread) {
-    worker = new Worker(workerUrl(), { workerData: { port: far, options: engineOptions }, transferList: [far] });
+    worker = new Worker(workerUrl(), {
+      workerData: { port: far, options: engineOptions },
+      transferList: [far],
+    });
     worker.on('error', (error) => failAll(error as Error));
     worker.on('exit', () => failAll(new R3Error('engine', 'cancelled', 'the engine was closed')));
   } else {
@@ -49,19 +52,35 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
     pending.delete(message.id);
     if (pending.size === 0) port.unref();
     if (message.kind === 'done') call.resolve(message.output);
-    else call.reject(message.code === undefined || message.boundary === undefined ? new Error(message.message) : new R3Error(message.boundary, message.code, message.message));
+    else
+      call.reject(
+        message.code === undefined || message.boundary === undefined
+          ? new Error(message.message)
+          : new R3Error(message.boundary, message.code, message.message),
+      );
   });
   port.unref();
 
-  function send<Name extends CallName>(name: Name, input: Calls[Name]['input'], signal?: AbortSignal, onToken?: Pending['onToken']): Promise<Calls[Name]['output']> {
+  function send<Name extends CallName>(
+    name: Name,
+    input: Calls[Name]['input'],
+    signal?: AbortSignal,
+    onToken?: Pending['onToken'],
+  ): Promise<Calls[Name]['output']> {
     const id = nextId++;
     return new Promise((resolve, reject) => {
       const onAbort = (): void => port.postMessage({ kind: 'cancel', id } satisfies ToEngine);
-      const settle = <T>(then: (value: T) => void) => (value: T): void => {
-        signal?.removeEventListener('abort', onAbort);
-        then(value);
-      };
-      pending.set(id, { resolve: settle(resolve as (output: unknown) => void), reject: settle(reject), onToken });
+      const settle =
+        <T>(then: (value: T) => void) =>
+        (value: T): void => {
+          signal?.removeEventListener('abort', onAbort);
+          then(value);
+        };
+      pending.set(id, {
+        resolve: settle(resolve as (output: unknown) => void),
+        reject: settle(reject),
+        onToken,
+      });
       port.ref();
       port.postMessage({ kind: 'call', id, name, input } as ToEngine);
       if (signal?.aborted === true) onAbort();
@@ -93,8 +112,15 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
 
   return {
     capabilities: () => capabilities,
-    sample: ({ prompt, count, params, seed, signal, onToken }) => send('sample', { prompt: [...prompt], count, params, seed, stream: onToken !== undefined }, signal, onToken),
-    logprobs: (datums, { temperature = 1, weights = 'current' } = {}) => exclusive(() => send('forward', { datums, temperature, weights, keep: false })),
+    sample: ({ prompt, count, params, seed, signal, onToken }) =>
+      send(
+        'sample',
+        { prompt: [...prompt], count, params, seed, stream: onToken !== undefined },
+        signal,
+        onToken,
+      ),
+    logprobs: (datums, { temperature = 1, weights = 'current' } = {}) =>
+      exclusive(() => send('forward', { datums, temperature, weights, keep: false })),
     forwardBackward: (datums, loss, { temperature = 1 } = {}) =>
       exclusive(async () => {
         const logprobs = await send('forward', { datums, temperature, weights: 'current', keep: true });

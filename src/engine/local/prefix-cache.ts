@@ -57,7 +57,17 @@ export function makePrefixCache(pageCount: number): PrefixCache {
   fillFree();
 
   function makeNode(parent: CacheNode | null, offset: number, start: number): CacheNode {
-    return { parent, offset, start, tokens: [], computed: 0, pages: [], inherited: [], children: new Set(), users: 0 };
+    return {
+      parent,
+      offset,
+      start,
+      tokens: [],
+      computed: 0,
+      pages: [],
+      inherited: [],
+      children: new Set(),
+      users: 0,
+    };
   }
 
   /** A node is idle when no sequence is in it and no child hangs on it. */
@@ -158,7 +168,12 @@ function pushSpans(node: CacheNode, length: number, spans: number[]): void {
   if (length === 0) return;
   const end = node.start + length;
   for (let i = 0, base = node.start - (node.start % PAGE_SIZE); base < end; i++, base += PAGE_SIZE) {
-    spans.push(node.pages[i] as number, base, Math.max(node.start - base, 0), Math.min(end - base, PAGE_SIZE));
+    spans.push(
+      node.pages[i] as number,
+      base,
+      Math.max(node.start - base, 0),
+      Math.min(end - base, PAGE_SIZE),
+    );
   }
 }
 

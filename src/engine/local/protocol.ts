@@ -5,12 +5,27 @@
  * `forward`, the loss, then `backward`.
  */
 import type { Boundary, ErrorCode } from '../../lib/errors.ts';
-import type { AdamParams, Capabilities, Completion, Datum, EngineStats, SamplingParams, StepResult, WeightsName } from '../engine.ts';
+import type {
+  AdamParams,
+  Capabilities,
+  Completion,
+  Datum,
+  EngineStats,
+  SamplingParams,
+  StepResult,
+  WeightsName,
+} from '../engine.ts';
 
 export interface Calls {
   capabilities: { input: undefined; output: Capabilities };
-  sample: { input: { prompt: number[]; count: number; params: SamplingParams; seed: number; stream: boolean }; output: Completion[] };
-  forward: { input: { datums: readonly Datum[]; temperature: number; weights: WeightsName; keep: boolean }; output: Float32Array[] };
+  sample: {
+    input: { prompt: number[]; count: number; params: SamplingParams; seed: number; stream: boolean };
+    output: Completion[];
+  };
+  forward: {
+    input: { datums: readonly Datum[]; temperature: number; weights: WeightsName; keep: boolean };
+    output: Float32Array[];
+  };
   backward: { input: Float32Array[]; output: undefined };
   step: { input: AdamParams; output: StepResult };
   gradientNorms: { input: undefined; output: Record<string, number> };

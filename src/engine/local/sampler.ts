@@ -11,7 +11,16 @@ import { uniform24 } from '../../lib/rng.ts';
 import { PAGE_SIZE, RUN_INTS, type Ops } from '../../kernels/ops.ts';
 import type { Completion, SamplingParams, StopReason, TokenIds } from '../engine.ts';
 import type { ModelConfig } from './config.ts';
-import { forwardLayer, layerBufferWidths, LOGITS_CHUNK, project, scratchBufferWidths, type LayerBuffers, type Pages, type ScratchBuffers } from './decoder.ts';
+import {
+  forwardLayer,
+  layerBufferWidths,
+  LOGITS_CHUNK,
+  project,
+  scratchBufferWidths,
+  type LayerBuffers,
+  type Pages,
+  type ScratchBuffers,
+} from './decoder.ts';
 import { makePrefixCache, pagesFor, type CacheNode } from './prefix-cache.ts';
 import type { Weights } from './weights.ts';
 import { makeWorkspace } from './workspace.ts';
@@ -68,11 +77,23 @@ export interface SamplerOptions {
   share: boolean;
 }
 
-export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rope: Float32Array, options: SamplerOptions): Sampler {
+export function makeSampler(
+  ops: Ops,
+  config: ModelConfig,
+  weights: Weights,
+  rope: Float32Array,
+  options: SamplerOptions,
+): Sampler {
   const { hiddenSize: C, vocabularySize: V, heads: H, kvHeads: J, headSize: D, layers: L } = config;
   const pageFloats = J * D * PAGE_SIZE;
-  const pageCount = Math.max(pagesFor(config.contextLength), Math.floor(options.cacheBytes / (L * 2 * pageFloats * 4)));
-  const pages: Pages[] = Array.from({ length: L }, () => ({ keys: ops.f32(pageCount * pageFloats), values: ops.f32(pageCount * pageFloats) }));
+  const pageCount = Math.max(
+    pagesFor(config.contextLength),
+    Math.floor(options.cacheBytes / (L * 2 * pageFloats * 4)),
+  );
+  const pages: Pages[] = Array.from({ length: L }, () => ({
+    keys: ops.f32(pageCount * pageFloats),
+    values: ops.f32(pageCount * pageFloats),
+  }));
   const cache = makePrefixCache(pageCount);
   const work = makeWorkspace(ops);
   const counts = { sampledTokens: 0, prefilledTokens: 0, cachedTokens: 0 };
@@ -81,7 +102,8 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
   let prefills: Prefill[] = [];
   let branches: Branch[] = [];
 
-  const pagesOf = (request: SamplerRequest): number => pagesFor(request.prompt.length) + request.count * pagesFor(request.params.maxTokens);
+  const pagesOf = (request: SamplerRequest): number =>
+    pagesFor(request.prompt.length) + request.count * pagesFor(request.params.maxTokens);
 
   /** Starts waiting requests, in order, while rows and pages suffice for all that runs to its limit. */
   function admit(): void {
@@ -103,7 +125,14 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
   }
 
   /** The rows of one step, gathered as plain lists. */
-  function collectRows(): { ids: number[]; positions: number[]; slots: number[]; runs: number[]; spans: number[]; ready: { prefill: Prefill; row: number }[] } {
+  function collectRows(): {
+    ids: number[];
+    positions: number[];
+    slots: number[];
+    runs: number[];
+    spans: number[];
+    ready: { prefill: Prefill; row: number }[];
+  } {
     const ids: number[] = [];
     const positions: number[] = [];
     const slots: number[] = [];
@@ -141,7 +170,12 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
   function forward(batch: ReturnType<typeof collectRows>): Float32Array {
     const R = batch.ids.length;
     const sized = <Name extends string>(widths: Record<Name, number>): Record<Name, Float32Array> =>
-      Object.fromEntries(Object.entries<number>(widths).map(([name, width]) => [name, work.floats(name, width * ROWS_PER_STEP)])) as Record<Name, Float32Array>;
+      Object.fromEntries(
+        Object.entries<number>(widths).map(([name, width]) => [
+          name,
+          work.floats(name, width * ROWS_PER_STEP),
+        ]),
+      ) as Record<Name, Float32Array>;
     const buffers: LayerBuffers = sized(layerBufferWidths(config));
     const scratch: ScratchBuffers = sized(scratchBufferWidths(config));
     const rows = {
@@ -149,16 +183,40 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
       ids_R: work.ints('ids', batch.ids),
       positions_R: work.ints('positions', batch.positions),
       slots_R: work.ints('slots', batch.slots),
-      shape: { heads: H, kvHeads: J, headSize: D, scale: D ** -0.5, runs: work.ints('runs', batch.runs), runCount: batch.runs.length / RUN_INTS, spans: work.ints('spans', batch.spans) },
+      shape: {
+        heads: H,
+        kvHeads: J,
+        headSize: D,
+        scale: D ** -0.5,
+        runs: work.ints('runs', batch.runs),
+        runCount: batch.runs.length / RUN_INTS,
+        spans: work.ints('spans', batch.spans),
+      },
     };
     const x = work.floats('x', ROWS_PER_STEP * C);
     ops.gather(R, C, weights.embedding, rows.ids_R, x);
-    for (let l = 0; l < L; l++) forwardLayer(ops, config, weights, weights.layers[l] as (typeof weights.layers)[number], rows, rope, x, pages[l] as Pages, buffers, scratch, x);
+    for (let l = 0; l < L; l++)
+      forwardLayer(
+        ops,
+        config,
+        weights,
+        weights.layers[l] as (typeof weights.layers)[number],
+        rows,
+        rope,
+        x,
+        pages[l] as Pages,
+        buffers,
+        scratch,
+        x,
+      );
     return x;
   }
 
   /** Draws one token for each draw from the logits of its row. */
-  function draw(x: Float32Array, draws: readonly { row: number; request: SamplerRequest; index: number; count: number }[]): { token: number; logprob: number }[] {
+  function draw(
+    x: Float32Array,
+    draws: readonly { row: number; request: SamplerRequest; index: number; count: number }[],
+  ): { token: number; logprob: number }[] {
     const results: { token: number; logprob: number }[] = [];
     const step = Math.max(1, Math.floor(LOGITS_CHUNK / V));
     for (let from = 0; from < draws.length; from += step) {
@@ -167,8 +225,25 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
       const gathered = work.floats('head/x', S * C);
       const normed = work.floats('head/normed', S * C);
       const logits = work.floats('head/logits', S * V);
-      ops.gather(S, C, x, work.ints('head/rows', part.map((d) => d.row)), gathered);
-      ops.rmsNorm(S, C, gathered, weights.finalNorm, config.rmsEpsilon, normed, work.floats('head/inverse', S));
+      ops.gather(
+        S,
+        C,
+        x,
+        work.ints(
+          'head/rows',
+          part.map((d) => d.row),
+        ),
+        gathered,
+      );
+      ops.rmsNorm(
+        S,
+        C,
+        gathered,
+        weights.finalNorm,
+        config.rmsEpsilon,
+        normed,
+        work.floats('head/inverse', S),
+      );
       project(ops, weights, S, normed, weights.head, logits);
       const floats = (name: string, value: (d: (typeof part)[number]) => number): Float32Array => {
         const buffer = work.floats(`draw/${name}`, S);
@@ -183,7 +258,10 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
         logits,
         {
           temperature: floats('temperature', (d) => d.request.params.temperature),
-          topK: work.ints('draw/topK', part.map((d) => d.request.params.topK ?? 0)),
+          topK: work.ints(
+            'draw/topK',
+            part.map((d) => d.request.params.topK ?? 0),
+          ),
           topP: floats('topP', (d) => d.request.params.topP ?? 1),
           minP: floats('minP', (d) => d.request.params.minP ?? 0),
           uniform: floats('uniform', (d) => uniform24(d.request.seed, d.index, d.count)),
@@ -191,14 +269,20 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
         tokens,
         logprobs,
       );
-      for (let i = 0; i < S; i++) results.push({ token: tokens[i] as number, logprob: logprobs[i] as number });
+      for (let i = 0; i < S; i++)
+        results.push({ token: tokens[i] as number, logprob: logprobs[i] as number });
     }
     counts.sampledTokens += results.length;
     return results;
   }
 
   /** Records a token; returns the reason where the completion is at its end. */
-  function record(completion: Completion, request: SamplerRequest, index: number, drawn: { token: number; logprob: number }): StopReason | undefined {
+  function record(
+    completion: Completion,
+    request: SamplerRequest,
+    index: number,
+    drawn: { token: number; logprob: number },
+  ): StopReason | undefined {
     completion.tokens.push(drawn.token);
     completion.logprobs.push(drawn.logprob);
     request.onToken?.(index, drawn.token);
@@ -234,7 +318,10 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
   }
 
   /** A computed prompt becomes its completions, each with its first token. */
-  function branchOut({ request, node }: Prefill, first: readonly { token: number; logprob: number }[]): Branch[] {
+  function branchOut(
+    { request, node }: Prefill,
+    first: readonly { token: number; logprob: number }[],
+  ): Branch[] {
     const group = emptyGroup(request);
     const started: Branch[] = [];
     first.forEach((drawn, index) => {
@@ -243,7 +330,13 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
       if (reason !== undefined) return finish(request, group, completion, reason);
       // A lone completion goes on in the prompt's own node.
       const own = request.count === 1 ? node : cache.fork(node);
-      started.push({ request, group, index, node: own, maxPages: pagesFor(request.params.maxTokens) + (own === node ? pagesFor(request.prompt.length) : 0) });
+      started.push({
+        request,
+        group,
+        index,
+        node: own,
+        maxPages: pagesFor(request.params.maxTokens) + (own === node ? pagesFor(request.prompt.length) : 0),
+      });
     });
     if (started[0]?.node !== node) cache.release(node);
     return started;
@@ -257,10 +350,18 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
     add(request) {
       const needed = request.prompt.length + request.params.maxTokens;
       if (needed > config.contextLength) {
-        throw new R3Error('engine', 'too-long', `prompt of ${request.prompt.length} tokens and up to ${request.params.maxTokens} sampled ones: expected at most ${config.contextLength} in all (the model's context), got ${needed}`);
+        throw new R3Error(
+          'engine',
+          'too-long',
+          `prompt of ${request.prompt.length} tokens and up to ${request.params.maxTokens} sampled ones: expected at most ${config.contextLength} in all (the model's context), got ${needed}`,
+        );
       }
       if (pagesOf(request) > pageCount) {
-        throw new R3Error('engine', 'no-memory', `a request for ${request.count} completions: expected at most ${pageCount} pages of keys, got ${pagesOf(request)}; ask for fewer at a time or give the cache more memory`);
+        throw new R3Error(
+          'engine',
+          'no-memory',
+          `a request for ${request.count} completions: expected at most ${pageCount} pages of keys, got ${pagesOf(request)}; ask for fewer at a time or give the cache more memory`,
+        );
       }
       waiting.push(request);
     },
@@ -273,14 +374,31 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
       for (const { node } of [...prefills, ...branches]) node.computed = node.tokens.length;
 
       const draws = [
-        ...branches.map((b, row) => ({ row, request: b.request, index: b.index, count: completionOf(b).tokens.length })),
-        ...batch.ready.flatMap(({ prefill, row }) => Array.from({ length: prefill.request.count }, (_, index) => ({ row, request: prefill.request, index, count: 0 }))),
+        ...branches.map((b, row) => ({
+          row,
+          request: b.request,
+          index: b.index,
+          count: completionOf(b).tokens.length,
+        })),
+        ...batch.ready.flatMap(({ prefill, row }) =>
+          Array.from({ length: prefill.request.count }, (_, index) => ({
+            row,
+            request: prefill.request,
+            index,
+            count: 0,
+          })),
+        ),
       ];
       const drawn = draw(x, draws);
 
       const going: Branch[] = [];
       branches.forEach((branch, i) => {
-        const reason = record(completionOf(branch), branch.request, branch.index, drawn[i] as (typeof drawn)[number]);
+        const reason = record(
+          completionOf(branch),
+          branch.request,
+          branch.index,
+          drawn[i] as (typeof drawn)[number],
+        );
         if (reason === undefined) return going.push(branch);
         cache.release(branch.node);
         return finish(branch.request, branch.group, completionOf(branch), reason);
@@ -294,7 +412,10 @@ export function makeSampler(ops: Ops, config: ModelConfig, weights: Weights, rop
       branches = going;
     },
     clear() {
-      assert(prefills.length === 0 && branches.length === 0, 'the weights changed while completions are under way');
+      assert(
+        prefills.length === 0 && branches.length === 0,
+        'the weights changed while completions are under way',
+      );
       cache.clear();
     },
   };
@@ -309,5 +430,12 @@ function lastToken(branch: Branch): number {
 }
 
 function emptyGroup(request: SamplerRequest): Group {
-  return { completions: Array.from({ length: request.count }, () => ({ tokens: [], logprobs: [], stopReason: 'cancelled' })), open: request.count };
+  return {
+    completions: Array.from({ length: request.count }, () => ({
+      tokens: [],
+      logprobs: [],
+      stopReason: 'cancelled',
+    })),
+    open: request.count,
+  };
 }

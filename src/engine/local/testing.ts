@@ -43,14 +43,23 @@ export function tinyModel(overrides: Partial<ModelConfig> = {}, seed = 1): Loade
 }
 
 /** Samples on a core without its thread. */
-export function sampleAll(core: LocalCore, requests: readonly Omit<SampleRequest, 'signal' | 'onToken'>[]): Completion[][] {
+export function sampleAll(
+  core: LocalCore,
+  requests: readonly Omit<SampleRequest, 'signal' | 'onToken'>[],
+): Completion[][] {
   const results: Completion[][] = [];
-  requests.forEach((request, i) => core.sampler.add({ ...request, cancelled: false, onDone: (completions) => (results[i] = completions) }));
+  requests.forEach((request, i) =>
+    core.sampler.add({ ...request, cancelled: false, onDone: (completions) => (results[i] = completions) }),
+  );
   while (core.sampler.busy) core.sampler.step();
   return results;
 }
 
-export function randomTokens(length: number, seed: number, vocabularySize = tinyConfig.vocabularySize): number[] {
+export function randomTokens(
+  length: number,
+  seed: number,
+  vocabularySize = tinyConfig.vocabularySize,
+): number[] {
   const rng = makeRng(seed, 99);
   return Array.from({ length }, () => rng.below(vocabularySize));
 }

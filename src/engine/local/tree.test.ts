@@ -4,7 +4,12 @@ import { PAGE_SIZE, RUN_INTS, SPAN_INTS } from '../../kernels/ops.ts';
 import { foldSequences } from './tree.ts';
 
 /** Sequences that often share prefixes. */
-const sequences = fc.array(fc.array(fc.integer({ min: 0, max: 1 }), { minLength: 1, maxLength: 50 }).map((tail) => [...new Array<number>(20).fill(7), ...tail]), { minLength: 1, maxLength: 12 });
+const sequences = fc.array(
+  fc
+    .array(fc.integer({ min: 0, max: 1 }), { minLength: 1, maxLength: 50 })
+    .map((tail) => [...new Array<number>(20).fill(7), ...tail]),
+  { minLength: 1, maxLength: 12 },
+);
 
 test('every token of every sequence has a row with its id and position', () => {
   fc.assert(
@@ -30,12 +35,15 @@ test('the spans of a run hold each earlier position once, in order, and the keys
       list.forEach((sequence, n) => {
         const last = sequence.length - 1;
         const row = f.rowOf(n, last);
-        const run = [...Array(f.runCount).keys()].find((r) => row >= f.runs[r * RUN_INTS]! && row < f.runs[r * RUN_INTS]! + f.runs[r * RUN_INTS + 1]!)!;
+        const run = [...Array(f.runCount).keys()].find(
+          (r) => row >= f.runs[r * RUN_INTS]! && row < f.runs[r * RUN_INTS]! + f.runs[r * RUN_INTS + 1]!,
+        )!;
         const [, , , firstSpan, spanCount] = f.runs.subarray(run * RUN_INTS, (run + 1) * RUN_INTS);
         const seen: number[] = [];
         for (let s = firstSpan!; s < firstSpan! + spanCount!; s++) {
           const [page, base, from, to] = f.spans.subarray(s * SPAN_INTS, (s + 1) * SPAN_INTS);
-          for (let slot = from!; slot < to!; slot++) if (base! + slot <= last) seen.push(f.ids_R[writer.get(page! * PAGE_SIZE + slot)!]!);
+          for (let slot = from!; slot < to!; slot++)
+            if (base! + slot <= last) seen.push(f.ids_R[writer.get(page! * PAGE_SIZE + slot)!]!);
         }
         expect(seen).toEqual(sequence);
       });
@@ -45,8 +53,22 @@ test('the spans of a run hold each earlier position once, in order, and the keys
 
 test('a shared prefix of at least a page is computed once, and a shorter one is not shared', () => {
   const long = new Array<number>(40).fill(1);
-  expect(foldSequences([[...long, 2], [...long, 3], [...long, 2, 4]]).rowCount).toBe(43);
-  expect(foldSequences([[...long, 2], [...long, 3]], false).rowCount).toBe(82);
+  expect(
+    foldSequences([
+      [...long, 2],
+      [...long, 3],
+      [...long, 2, 4],
+    ]).rowCount,
+  ).toBe(43);
+  expect(
+    foldSequences(
+      [
+        [...long, 2],
+        [...long, 3],
+      ],
+      false,
+    ).rowCount,
+  ).toBe(82);
   const short = foldSequences([
     [1, 2, 3],
     [1, 2, 4],

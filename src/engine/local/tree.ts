@@ -102,7 +102,12 @@ function numberRows(roots: readonly Node[]): Omit<Forest, 'rowOf'> {
     const firstPage = Math.floor(node.from / PAGE_SIZE);
     for (let page = firstPage; page * PAGE_SIZE < node.to; page++) {
       const base = page * PAGE_SIZE;
-      own.push(pageCount + page - firstPage, base, Math.max(node.from - base, 0), Math.min(node.to - base, PAGE_SIZE));
+      own.push(
+        pageCount + page - firstPage,
+        base,
+        Math.max(node.from - base, 0),
+        Math.min(node.to - base, PAGE_SIZE),
+      );
     }
     for (let t = node.from; t < node.to; t++) {
       ids.push(node.sequence[t] as number);
@@ -111,7 +116,13 @@ function numberRows(roots: readonly Node[]): Omit<Forest, 'rowOf'> {
     }
     pageCount += own.length / SPAN_INTS;
     const all = [...inherited, ...own];
-    runs.push(node.firstRow, node.to - node.from, node.from, spans.length / SPAN_INTS, all.length / SPAN_INTS);
+    runs.push(
+      node.firstRow,
+      node.to - node.from,
+      node.from,
+      spans.length / SPAN_INTS,
+      all.length / SPAN_INTS,
+    );
     for (const value of all) spans.push(value);
     for (const child of node.children) visit(child, all);
   };

@@ -115,7 +115,13 @@ export interface Weights {
 }
 
 /** `values` holds `layout.length` floats in memory of `ops`; the result keeps and reads it. */
-export function makeWeights(ops: Ops, layout: Layout, values: Float32Array, type: PackedType, trainable: boolean): Weights {
+export function makeWeights(
+  ops: Ops,
+  layout: Layout,
+  values: Float32Array,
+  type: PackedType,
+  trainable: boolean,
+): Weights {
   const packed: PackedMatrix[] = [];
   const allocate = (matrix: Matrix): PackedMatrix => {
     const entry = {

@@ -17,7 +17,11 @@ export interface Workspace {
 
 export function makeWorkspace(ops: Ops): Workspace {
   const held = new Map<string, Float32Array | Int32Array>();
-  const grow = <T extends Float32Array | Int32Array>(name: string, length: number, allocate: (length: number) => T): T => {
+  const grow = <T extends Float32Array | Int32Array>(
+    name: string,
+    length: number,
+    allocate: (length: number) => T,
+  ): T => {
     const old = held.get(name);
     if (old !== undefined && old.length >= length) return old as T;
     if (old !== undefined) ops.free(old);

@@ -69,7 +69,7 @@ INLINE void store_tile(const int mr, vf s[MR][NV], float *c, size_t ldc, size_t 
 }
 
 INLINE void prefetch_step(struct ahead *next) {
-  UNROLL for (int j = 0; j < NR; j += 16) __builtin_prefetch(next->at + j, 0, 3);
+  UNROLL for (int j = 0; j < NR; j += 16) __builtin_prefetch(next->at + j, 0, 2);
   next->at += next->stride;
 }
 
@@ -322,59 +322,57 @@ struct pack {
   size_t panels, groupPanels, panelChunks;
 };
 
-static void pack_panel_scalar(float *to, const struct pack *p, size_t step0, size_t step1, size_t column0,
-                              size_t column1) {
-  for (size_t step = step0; step < step1; step++)
-    for (size_t j = column0; j < column1; j++) {
-      const size_t n = j % NR, k = p->type == BF16 ? 2 * step : step;
-      const float *from = p->source + k * p->strideK + j * p->strideN;
+/* Steps step0..step1 of the columns column0..column1 of one panel, any strides; zeros beyond N. */
+static void pack_scalar(float *to, const struct pack *p, size_t step0, size_t step1, size_t column0, size_t column1) {
+  for (size_t step = step0; step < step1; step++, to += NR)
+    for (size_t column = column0; column < column1; column++) {
+      const size_t k = p->type == BF16 ? 2 * step : step;
+      const float *from = p->source + k * p->strideK + column * p->strideN;
       float x = 0;
-      if (j < p->N) {
+      if (column < p->N) {
         if (p->type == F32) x = from[0];
         else x = join_pair(round_bf16_scalar(from[0]), k + 1 < p->K ? round_bf16_scalar(from[p->strideK]) : 0);
       }
-      to[(step - step0) * NR + n] = x;
+      to[column % NR] = x;
     }
 }
 
-/* Four columns whose k are contiguous, steps step0 to step1; all but the last few of them. Returns the first step that is left. */
-static size_t pack_columns4(float *to, const struct pack *p, size_t step0, size_t step1, size_t column) {
-  const float *from = p->source + column * p->strideN;
+/* k is contiguous: 4 x 4 blocks are transposed. `columns` is a multiple of 4. Returns the first step that is left. */
+static size_t pack_by_column(float *to, const struct pack *p, size_t step0, size_t step1, size_t column, size_t columns) {
+  const size_t stride = p->strideN, perBlock = p->type == BF16 ? 2 : 4;
   size_t step = step0;
-  to += column % NR;
-  if (p->type == F32) {
-    for (; step + 4 <= step1; step += 4) {
+  for (; step + perBlock <= step1 && (step + perBlock) * (4 / perBlock) <= p->K; step += perBlock, to += perBlock * NR)
+    for (size_t j = 0; j < columns; j += 4) {
+      const float *from = p->source + (column + j) * stride + step * (4 / perBlock);
       v4 r[4];
-      UNROLL for (size_t i = 0; i < 4; i++) r[i] = *(const v4 *)(from + i * p->strideN + step);
+      UNROLL for (size_t i = 0; i < 4; i++) r[i] = *(const v4 *)(from + i * stride);
       transpose4(r);
-      UNROLL for (size_t i = 0; i < 4; i++) *(v4 *)(to + (step - step0 + i) * NR) = r[i];
+      if (p->type == F32) {
+        UNROLL for (size_t i = 0; i < 4; i++) *(v4 *)(to + i * NR + j) = r[i];
+      } else {
+        UNROLL for (size_t i = 0; i < 4; i += 2)
+          *(u4 *)(to + i / 2 * NR + j) = round_bf16(r[i]) >> 16 | round_bf16(r[i + 1]);
+      }
     }
-  } else {
-    for (; step + 2 <= step1 && step * 2 + 4 <= p->K; step += 2) {
-      v4 r[4];
-      UNROLL for (size_t i = 0; i < 4; i++) r[i] = *(const v4 *)(from + i * p->strideN + step * 2);
-      transpose4(r);
-      *(u4 *)(to + (step - step0) * NR) = round_bf16(r[0]) >> 16 | round_bf16(r[1]);
-      *(u4 *)(to + (step - step0 + 1) * NR) = round_bf16(r[2]) >> 16 | round_bf16(r[3]);
-    }
-  }
   return step;
 }
 
-/* Rows whose columns are contiguous, a whole panel. Returns the first step that is left. */
-static size_t pack_rows_of_panel(float *to, const struct pack *p, size_t step0, size_t step1, size_t column) {
-  const float *from = p->source + column;
+/* n is contiguous: rows are copied, `panels` whole panels of each. Returns the first step that is left. */
+static size_t pack_by_row(float *to, const struct pack *p, size_t step0, size_t step1, size_t column, size_t panels) {
+  const size_t panelSize = (step1 - step0) * NR;
   size_t step = step0;
-  if (p->type == F32) {
-    for (; step < step1; step++)
-      UNROLL for (size_t j = 0; j < NR; j += VL) store(to + (step - step0) * NR + j, load(from + step * p->strideK + j));
-  } else {
-    for (; step < step1 && step * 2 + 2 <= p->K; step++)
-      UNROLL for (size_t j = 0; j < NR; j += 4) {
-        v4 even = *(const v4 *)(from + 2 * step * p->strideK + j), odd = *(const v4 *)(from + (2 * step + 1) * p->strideK + j);
-        *(u4 *)(to + (step - step0) * NR + j) = round_bf16(even) >> 16 | round_bf16(odd);
+  for (; step < step1 && (p->type == F32 || step * 2 + 2 <= p->K); step++, to += NR)
+    for (size_t panel = 0; panel < panels; panel++) {
+      const float *even = p->source + (p->type == F32 ? step : 2 * step) * p->strideK + column + panel * NR;
+      float *out = to + panel * panelSize;
+      if (p->type == F32) {
+        UNROLL for (size_t j = 0; j < NR; j += VL) store(out + j, load(even + j));
+      } else {
+        const float *odd = even + p->strideK;
+        UNROLL for (size_t j = 0; j < NR; j += 4)
+          *(u4 *)(out + j) = round_bf16(*(const v4 *)(even + j)) >> 16 | round_bf16(*(const v4 *)(odd + j));
       }
-  }
+    }
   return step;
 }
 
@@ -385,21 +383,24 @@ static void pack_chunk(const void *context, size_t chunk, void *scratch) {
   const struct blocks blocks = k_blocks(steps);
   const size_t block = chunk / p->panelChunks, step0 = block * blocks.size, step1 = min_n(step0 + blocks.size, steps);
   const size_t panel0 = chunk % p->panelChunks * p->groupPanels, panel1 = min_n(panel0 + p->groupPanels, p->panels);
-  for (size_t panel = panel0; panel < panel1; panel++) {
-    float *to = p->packed + step0 * p->panels * NR + panel * (step1 - step0) * NR;
+  const size_t panelSize = (step1 - step0) * NR;
+  float *to = p->packed + step0 * p->panels * NR + panel0 * panelSize;
+  size_t panel = panel0;
+  if (p->strideN == 1 && p->strideK != 1) {
+    const size_t whole = min_n(panel1, p->N / NR) - panel0;
+    const size_t left = pack_by_row(to, p, step0, step1, panel0 * NR, whole);
+    for (; panel < panel0 + whole; panel++, to += panelSize)
+      pack_scalar(to + (left - step0) * NR, p, left, step1, panel * NR, (panel + 1) * NR);
+  }
+  for (; panel < panel1; panel++, to += panelSize) {
     const size_t column0 = panel * NR, column1 = column0 + NR;
     size_t column = column0;
     if (p->strideK == 1) {
-      for (; column < column1 && column + 4 <= p->N; column += 4) {
-        size_t left = pack_columns4(to, p, step0, step1, column);
-        pack_panel_scalar(to + (left - step0) * NR, p, left, step1, column, column + 4);
-      }
-    } else if (p->strideN == 1 && column1 <= p->N) {
-      size_t left = pack_rows_of_panel(to, p, step0, step1, column);
-      pack_panel_scalar(to + (left - step0) * NR, p, left, step1, column0, column1);
-      column = column1;
+      column += min_n(NR, p->N - column0) / 4 * 4;
+      const size_t left = pack_by_column(to, p, step0, step1, column0, column - column0);
+      pack_scalar(to + (left - step0) * NR, p, left, step1, column0, column);
     }
-    pack_panel_scalar(to, p, step0, step1, column, column1);
+    pack_scalar(to, p, step0, step1, column, column1);
   }
 }
 

@@ -1,0 +1,57 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import type { Failure } from '../method/episode.ts';
+import { countdown } from '../tasks/countdown.ts';
+import { loadFailures } from './failures.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'r3-failures-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const path = join(folder, 'failures.jsonl');
+
+const failure: Failure & { problem: { nums: number[]; target: number } } = {
+  version: 1,
+  id: '1-2-to-3#0',
+  problem: { id: '1-2-to-3', nums: [1, 2], target: 3 },
+  sampleIndex: 0,
+  samples: 1,
+  failed: 1,
+  attempt: { tokens: [4], logprobs: [-0.5], text: '1 - 2', stopReason: 'stop' },
+  verdict: { ok: false, class: 'missed target', why: 'expected 3, got -1' },
+  modelHash: 'ab',
+  sampling: { temperature: 1, maxTokens: 8, seed: 1 },
+};
+
+function load(...rows: object[]): Failure[] {
+  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return loadFailures(path, countdown, { modelHash: 'ab' });
+}
+
+test('failures read back as they were mined', () => {
+  const second = { ...failure, id: '1-2-to-3#1', sampleIndex: 1 };
+  expect(load(failure, second)).toEqual([failure, second]);
+});
+
+test.each<[string, object[], string]>([
+  [
+    'a failure of another model',
+    [{ ...failure, modelHash: 'cd' }],
+    'line 1: expected failures of the start model (ab)',
+  ],
+  ['the same failure twice', [failure, failure], 'line 2: id: expected a new one, got 1-2-to-3#0 again'],
+  ['an attempt that passed', [{ ...failure, verdict: { ok: true } }], 'line 1: verdict'],
+  [
+    'a field that is missing',
+    [{ ...failure, attempt: undefined }],
+    'line 1: attempt: expected a failure that r3 mine wrote',
+  ],
+  [
+    'a problem that the task refuses',
+    [{ ...failure, problem: { id: 'p', nums: [1] } }],
+    'line 1: nums: expected',
+  ],
+  ['nothing', [], 'expected failures, got none'],
+])('%s is refused', (_, rows, message) => {
+  expect(() => load(...rows)).toThrow(`${path}${message.startsWith('line') ? ' ' : ': '}${message}`);
+});

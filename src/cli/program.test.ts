@@ -1,0 +1,189 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { makeStopper } from './io.ts';
+import { runInPlace } from './testing.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'r3-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, ...rows: unknown[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, rows.map((row) => `${typeof row === 'string' ? row : JSON.stringify(row)}\n`).join(''));
+  return path;
+}
+
+/** Presses Ctrl-C in a command that waits for it or does not. */
+const press = (wait: boolean, times: number): { codes: number[]; aborted: boolean | undefined } => {
+  const codes: number[] = [];
+  const stopper = makeStopper((code) => codes.push(code));
+  const signal = wait ? stopper.stopSignal() : undefined;
+  for (let i = 0; i < times; i++) stopper.interrupt();
+  return { codes, aborted: signal?.aborted };
+};
+
+const COMMANDS = [
+  'quickstart',
+  'check',
+  'mine',
+  'train',
+  'eval',
+  'sft',
+  'generate',
+  'score',
+  'show',
+  'report',
+  'doctor',
+];
+
+describe('help', () => {
+  test('of r3 names every command and goes to stdout', async () => {
+    const { code, stdout, stderr } = await runInPlace(['--help']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    for (const name of COMMANDS) expect(stdout).toContain(`\n  ${name} `);
+  });
+
+  test.each(COMMANDS)('of %s has a purpose, options and examples', async (name) => {
+    const { code, stdout } = await runInPlace([name, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toContain(`Usage: r3 ${name} `);
+    expect(stdout).toContain('Examples:');
+    expect(stdout).toContain(`  r3 ${name}`);
+    expect(await runInPlace(['help', name])).toEqual({ code, stdout, stderr: '' });
+  });
+
+  test('is what r3 alone shows, on stderr, as a mistake', async () => {
+    const { code, stdout, stderr } = await runInPlace([]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain('Usage: r3');
+  });
+});
+
+describe('a mistake in the command line is one line on stderr, and exit code 2:', () => {
+  test.each([
+    [['trian'], "unknown command 'trian' (Did you mean train?)"],
+    [['train', '--stpes', '3'], "unknown option '--stpes' (Did you mean --steps?)"],
+    [['train', '--steps', '1e3x'], '--steps: expected a whole number of at least 1, got "1e3x"'],
+    [['train', '--steps'], "option '--steps <n>' argument missing"],
+    [['train'], '--task: expected the name of a task (or --resume with a run), got none'],
+    [
+      ['train', '--task', 'countdown', '--model', 'm'],
+      'expected either --problems, to mine failures from, or --failures, got both or neither',
+    ],
+    [
+      ['train', '--resume', 'run', '--steps', '4', '--seed', '2'],
+      "--resume goes on with the run's own configuration: expected no other option, got --steps, --seed",
+    ],
+    [['generate'], "missing required argument 'model'"],
+    [
+      ['generate', 'm', '--prompt', 'a', '--tokens', 'b'],
+      'expected either --prompt or --tokens, got both or neither',
+    ],
+    [['generate', 'm', 'n', '--prompt', 'a'], /too many arguments/],
+    [['mine', '--task', 'countup'], '--task: expected countdown, got "countup"'],
+    [['check', 'countup'], 'task: expected countdown, got "countup"'],
+    [['check', 'countdown', '--prompts', 'long'], '--prompts: expected paper or short, got "long"'],
+  ])('%j', async (args, message) => {
+    const { code, stdout, stderr } = await runInPlace(args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr.split('\n')).toHaveLength(2);
+    if (typeof message === 'string') expect(stderr).toBe(`r3: ${message}\n`);
+    else expect(stderr).toMatch(message);
+  });
+
+  test('R3_KERNELS with a build that does not exist', async () => {
+    const { code, stderr } = await runInPlace(['doctor'], { R3_KERNELS: 'gpu' });
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: 'r3: R3_KERNELS: expected native, wasm or reference, got "gpu"\n',
+    });
+  });
+});
+
+describe('what cannot be done is one line on stderr, and exit code 1:', () => {
+  test.each([
+    [['show', 'nowhere'], /^r3: nowhere: expected a run folder, got no config\.json/],
+    [['report', 'nowhere'], /^r3: nowhere: expected a run folder/],
+    [['train', '--resume', 'nowhere'], /^r3: nowhere: expected a run folder/],
+    [['generate', 'nowhere', '--prompt', 'a'], /^r3: nowhere: expected a model folder/],
+    [['check', 'countdown', '--answers', 'no.jsonl'], /^r3: no\.jsonl: expected a file, got nothing/],
+  ])('%j', async (args, message) => {
+    const { code, stdout, stderr } = await runInPlace(args);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(message);
+    expect(stderr.split('\n')).toHaveLength(2);
+  });
+
+  test('its stack is shown with --debug only', async () => {
+    const { stderr } = await runInPlace(['show', 'nowhere', '--debug']);
+    expect(stderr).toMatch(/\n {4}at /);
+  });
+});
+
+describe('check', () => {
+  const row = { nums: [44, 19, 35], target: 98 };
+  const answers = file(
+    'answers.jsonl',
+    { ...row, completion: 'So: <answer>44 + 19 + 35</answer>' },
+    { ...row, completion: '<answer>44 + 19 - 35</answer>' },
+    { ...row, completion: 'no idea' },
+  );
+
+  test('gives one JSON line for each answer on stdout, and the counts on stderr', async () => {
+    const { code, stdout, stderr } = await runInPlace(['check', 'countdown', '--answers', answers, '--json']);
+    expect(code).toBe(0);
+    expect(
+      stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as unknown),
+    ).toEqual([
+      { ok: true, class: null, why: null },
+      { ok: false, class: 'missed target', why: 'expected 98, got 28' },
+      { ok: false, class: 'invalid equation', why: expect.stringContaining('no answer') as unknown },
+    ]);
+    expect(stderr).toBe('3 answers: 1 ok, 1 missed target, 1 invalid equation\n');
+  });
+
+  test('reads answers as the prompt set has them', async () => {
+    const bare = file('bare.jsonl', { ...row, completion: '44 + 19 + 35' });
+    const verdict = async (set: string): Promise<unknown> =>
+      JSON.parse(
+        (await runInPlace(['check', 'countdown', '--answers', bare, '--prompts', set, '--json'])).stdout,
+      );
+    expect(await verdict('short')).toMatchObject({ ok: true });
+    expect(await verdict('paper')).toMatchObject({ ok: false });
+  });
+
+  test.each([
+    ['{"nums": [44', 'expected a JSON object, got'],
+    ['{"nums": [44, 19], "target": 63}', 'completion: expected a text, got nothing'],
+    [
+      '{"nums": "44", "target": 63, "completion": ""}',
+      'nums: expected a list of 2 to 8 whole numbers, got "44"',
+    ],
+  ])('%s is an error with file and line', async (line, message) => {
+    const path = file('bad.jsonl', { ...row, completion: '' }, line);
+    const { code, stderr } = await runInPlace(['check', 'countdown', '--answers', path]);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`r3: ${path} line 2: ${message}`);
+  });
+
+  test.each(['paper', 'short'])('audits the verifier on generated problems, prompts %s', async (set) => {
+    const { code, stdout } = await runInPlace(['check', 'countdown', '--prompts', set, '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ name: 'verifier', ok: true });
+  });
+});
+
+describe('Ctrl-C', () => {
+  test('ends a command that does not ask for it at once', () => {
+    expect(press(false, 1)).toEqual({ codes: [130], aborted: undefined });
+  });
+
+  test('asks a command to stop the first time, and ends it the second time', () => {
+    expect(press(true, 1)).toEqual({ codes: [], aborted: true });
+    expect(press(true, 2)).toEqual({ codes: [130], aborted: true });
+  });
+});

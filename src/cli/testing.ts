@@ -1,0 +1,32 @@
+/** An `Io` that remembers, for tests that run commands in place. */
+import { runCli } from './program.ts';
+import { makeStopper } from './io.ts';
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs `r3 ARGS` in this process. Commands that open an engine need dist/ and belong in test/e2e. */
+export async function runInPlace(
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Outcome> {
+  const written = { stdout: '', stderr: '' };
+  const stopper = makeStopper(() => undefined);
+  const toStderr = (text: string): void => {
+    written.stderr += text;
+  };
+  const code = await runCli(args, {
+    write: (text) => {
+      written.stdout += text;
+    },
+    note: (line) => toStderr(`${line}\n`),
+    status: { write: toStderr },
+    env,
+    stopSignal: () => stopper.stopSignal(),
+    exitCode: 0,
+  });
+  return { code, ...written };
+}
