@@ -8,7 +8,7 @@ import { loadModelConfig } from '../engine/local/config.ts';
 import { explainKernels, loadKernels, type KernelReport } from '../kernels/load.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { bytesText, memoryRows, planMemory, type MemoryPlan } from './memory.ts';
-import { addExamples, integer } from './options.ts';
+import { addExamples, threads } from './options.ts';
 import { checkModel, kernelBuild } from './session.ts';
 import { renderTable } from './table.ts';
 
@@ -49,7 +49,7 @@ export function define(command: Command, io: Io): void {
       'Shows which kernels run here and why, how fast they are, and with --model what a model needs.',
     )
     .option('--model <dir>', 'a model folder: its parameters, and memory to sample and to train')
-    .addOption(integer('--threads <n>', 'measure with this many (default: as commands use)', { min: 1 }))
+    .addOption(threads())
     .option('--json', 'all of it as one line of JSON');
   addExamples(
     command,
@@ -82,12 +82,12 @@ function planOf(model: string, options: (typeof USES)[keyof typeof USES]): Memor
   return planMemory(loadModelConfig(model).config, options);
 }
 
-async function examine(threads: number | undefined, io: Io): Promise<Machine> {
+async function examine(threadCount: number | undefined, io: Io): Promise<Machine> {
   const asked = kernelBuild(io.env);
   const builds = explainKernels();
   const ops = await loadKernels({
     ...(asked === undefined ? {} : { build: asked }),
-    ...(threads === undefined ? {} : { threads }),
+    ...(threadCount === undefined ? {} : { threads: threadCount }),
   });
   try {
     const why =

@@ -2,9 +2,10 @@
  * `r3 mine`: samples attempts with the start model and writes those that fail, the frozen starting points of
  * training ("Reflect, Retry, Reward", arXiv 2505.24726, section 4.3).
  */
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { mine, type Mined } from '../mine.ts';
 import type { Command } from 'commander';
-import { R3Error } from '../lib/errors.ts';
 import { writeFileAtomic } from '../lib/files.ts';
 import { stringifyRecord } from '../lib/jsonl.ts';
 import type { Problem } from '../method/episode.ts';
@@ -17,6 +18,7 @@ import {
   addPlayerOptions,
   integer,
   seed,
+  usageError,
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
@@ -73,11 +75,10 @@ export function define(command: Command, io: Io): void {
 
 async function run(flags: Flags, io: Io): Promise<void> {
   if (!flags.out.endsWith('.jsonl')) {
-    throw new R3Error(
-      'config',
-      'bad-option',
-      `--out: expected a file that ends in .jsonl, got ${JSON.stringify(flags.out)}`,
-    );
+    throw usageError(`--out: expected a file that ends in .jsonl, got ${JSON.stringify(flags.out)}`);
+  }
+  if (!existsSync(dirname(flags.out))) {
+    throw usageError(`--out: expected a file in a folder that exists, got ${JSON.stringify(flags.out)}`);
   }
   const { task, prompts } = findTask(flags.task, flags.prompts);
   const problems = await loadTaskProblems(task, flags.problems, flags.limit);

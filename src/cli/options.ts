@@ -6,6 +6,8 @@ import { Option, type Command } from 'commander';
 import { R3Error } from '../lib/errors.ts';
 
 const LARGEST_SEED = 2 ** 32 - 1;
+/** What the kernels' pool can hold. */
+const MAX_THREADS = 64;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /** A mistake in the command line: exit code 2. */
@@ -36,6 +38,13 @@ export function real(flags: string, description: string, range: NumberRange = {}
 
 export function seed(description: string): Option {
   return integer('--seed <n>', description, { min: 0, max: LARGEST_SEED });
+}
+
+/** Threads of the engine. */
+export function threads(): Option {
+  const description =
+    'threads; results do not depend on it (default: one per core, less one of four or more)';
+  return integer('--threads <n>', description, { min: 1, max: MAX_THREADS });
 }
 
 /** One of a closed set. */
@@ -95,9 +104,7 @@ export function addEngineOptions(command: Command): Command {
         'bf16',
       ]).default('f32'),
     )
-    .addOption(
-      integer('--threads <n>', 'threads; results do not depend on it (default: one per core)', { min: 1 }),
-    );
+    .addOption(threads());
 }
 
 export interface PlayerFlags {

@@ -81,6 +81,7 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
       'expected either --prompt or --tokens, got both or neither',
     ],
     [['generate', 'm', 'n', '--prompt', 'a'], /too many arguments/],
+    [['doctor', '--threads', '65'], '--threads: expected a whole number from 1 to 64, got "65"'],
     [['mine', '--task', 'countup'], '--task: expected countdown, got "countup"'],
     [['check', 'countup'], 'task: expected countdown, got "countup"'],
     [['check', 'countdown', '--prompts', 'long'], '--prompts: expected paper or short, got "long"'],

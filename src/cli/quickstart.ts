@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { countdown } from '../tasks/countdown.ts';
 import { runQuickstart, type QuickstartResult } from '../quickstart.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addExamples, integer, seed } from './options.ts';
+import { addExamples, seed, threads } from './options.ts';
 import { renderEpisode, reportEpisode, writeRunReport } from './reading.ts';
 import { giveSummary } from './results.ts';
 import { kernelBuild, nextRun } from './session.ts';
@@ -30,9 +30,7 @@ export function define(command: Command, io: Io): void {
       'the control: rewards permuted within each group, so that nothing can be learned',
     )
     .option('--run <dir>', 'run folder to make (default: runs/quickstart-<next number>)')
-    .addOption(
-      integer('--threads <n>', 'threads; results do not depend on it (default: one per core)', { min: 1 }),
-    )
+    .addOption(threads())
     .option('--json', 'the summary as one line of JSON on stdout, and nothing else there');
   addExamples(
     command,
@@ -47,10 +45,9 @@ export function define(command: Command, io: Io): void {
 async function quickstart(flags: Flags, io: Io): Promise<void> {
   const directory = flags.run ?? nextRun('quickstart');
   const kernels = kernelBuild(io.env);
-  const { threads } = flags;
   const engine = {
     ...(kernels === undefined ? {} : { kernels }),
-    ...(threads === undefined ? {} : { threads }),
+    ...(flags.threads === undefined ? {} : { threads: flags.threads }),
   };
   const progress = cliProgress(io);
   let result: QuickstartResult;

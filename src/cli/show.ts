@@ -2,10 +2,9 @@
  * `r3 show`: a run at a glance, also while it is trained: where it stands, the last numbers, episodes to read.
  */
 import type { Command } from 'commander';
-import { R3Error } from '../lib/errors.ts';
 import { readRun } from '../runs/run.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addExamples, integer } from './options.ts';
+import { addExamples, integer, usageError } from './options.ts';
 import { formatNumber } from './progress.ts';
 import { chooseEpisodes, episodesOfRun, renderEpisode, reportEpisode, taskOfRun } from './reading.ts';
 import { renderTable } from './table.ts';
@@ -49,18 +48,14 @@ function show(directory: string, flags: Flags, io: Io): void {
   const metrics =
     (step === undefined ? run.metrics.at(-1) : run.metrics.find((row) => row.step === step)) ?? null;
   if (step !== undefined && metrics === null) {
-    throw new R3Error(
-      'config',
-      'bad-option',
+    throw usageError(
       `--step: expected a step that ${directory} has (0 to ${run.metrics.length - 1}), got ${step}`,
     );
   }
   const filtered = step !== undefined || group !== undefined || count !== undefined;
   const episodes = filtered ? chooseEpisodes(run.episodes(), { step, group, count }) : episodesOfRun(run);
   if (group !== undefined && episodes.length === 0) {
-    throw new R3Error(
-      'config',
-      'bad-option',
+    throw usageError(
       `--group: expected the id of a failure that was trained on, got ${JSON.stringify(group)}`,
     );
   }

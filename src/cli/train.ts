@@ -167,6 +167,12 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
   const trainOptions = trainOptionsOf(flags);
   const { task, prompts } = findTask(taskName, flags.prompts);
   const directory = flags.run ?? nextRun(taskName);
+  // Said now, not after minutes of mining; `createRun` refuses any other folder with files.
+  if (existsSync(join(directory, 'config.json'))) {
+    throw usageError(
+      `--run: expected a new folder, got ${directory}, which holds a run; go on with r3 train --resume ${directory}, or choose another`,
+    );
+  }
   const { contextLength } = loadModelConfig(existing(model)).config;
   const opening = openTrainingEngine(model, flags.dtype, flags.threads, io);
   await withEngine(opening, async (engine) => {

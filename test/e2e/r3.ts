@@ -24,9 +24,10 @@ export interface Outcome {
 export interface Workplace {
   folder: string;
   /** Runs `r3 ARGS` in the folder, to its end or until `during` ends it. */
-  r3(args: readonly string[], options?: RunOptions): Promise<Outcome>;
-  write(name: string, rows: readonly unknown[]): string;
-  remove(): void;
+  r3: (args: readonly string[], options?: RunOptions) => Promise<Outcome>;
+  /** Makes a file of one row per line, as JSON or as it is where a row is text; returns its name. */
+  write: (name: string, rows: readonly unknown[]) => string;
+  remove: () => void;
 }
 
 export interface RunOptions {
@@ -85,6 +86,10 @@ const PROBLEMS = [1, 2, 3, 4, 5].flatMap((a) =>
   [2, 3, 4, 5, 6].flatMap((b) => (b > a ? [{ nums: [a, b], target: a + b }] : [])),
 );
 
+function turn(role: string, content: string): object {
+  return { role, content };
+}
+
 /** Makes `model` and `problems.jsonl` in the folder. */
 export async function makeModel({ folder, r3, write }: Workplace): Promise<void> {
   mkdirSync(join(folder, 'config'));
@@ -93,10 +98,9 @@ export async function makeModel({ folder, r3, write }: Workplace): Promise<void>
     copyFileSync(repository(`models/start/${name}`), join(folder, 'config', name));
   }
   const rng = makeRng(1);
-  const rows = Array.from({ length: 2000 }, () => {
+  const rows = Array.from({ length: 1400 }, () => {
     const { nums, target } = rng.pick(PROBLEMS);
     const answer = (): string => nums.join(rng.next() < 0.5 ? ' + ' : ' - ');
-    const turn = (role: string, content: string): object => ({ role, content });
     return {
       messages: [
         turn('user', `${nums.join(' ')} to ${target}`),
@@ -110,35 +114,8 @@ export async function makeModel({ folder, r3, write }: Workplace): Promise<void>
   });
   write('conversations.jsonl', rows);
   write('problems.jsonl', PROBLEMS);
-  const made = await r3([
-    ...['sft', '--model', 'config', '--init-seed', '1', '--data', 'conversations.jsonl', '--out', 'model'],
-    ...['--batch-size', '20', '--learning-rate', '1e-2', '--schedule', 'linear'],
-  ]);
+  const training = ['--batch-size', '20', '--learning-rate', '1e-2', '--schedule', 'linear'];
+  const data = ['--data', 'conversations.jsonl', '--out', 'model'];
+  const made = await r3(['sft', '--model', 'config', '--init-seed', '1', ...data, ...training]);
   if (made.code !== 0) throw new Error(made.stderr);
 }
-
-/** What `r3 train` needs for that model, without its steps. */
-export const TRAIN = [
-  ...[
-    'train',
-    '--task',
-    'countdown',
-    '--model',
-    'model',
-    '--problems',
-    'problems.jsonl',
-    '--prompts',
-    'short',
-  ],
-  ...[
-    '--samples',
-    '4',
-    '--max-per-problem',
-    '2',
-    '--max-attempt-tokens',
-    '8',
-    '--max-reflection-tokens',
-    '12',
-  ],
-  ...['--failures-per-step', '4', '--reflections', '4', '--learning-rate', '1e-3'],
-];

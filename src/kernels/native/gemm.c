@@ -73,6 +73,21 @@ INLINE void prefetch_step(struct ahead *next) {
   next->at += next->stride;
 }
 
+/*
+ * Steps through packed A (`width` floats per row and step) and a panel of B. The counter goes by `unit`. In WASM
+ * that is mr: V8 then needs one addition and one scaled address per operand, which are a sixth of the loop.
+ */
+#ifdef __wasm__
+#define UNIT(mr) (mr)
+#else
+#define UNIT(mr) 1
+#endif
+#define EACH_STEP(mr, width, ak, bk)                                                                           \
+  for (size_t o = 0; o != steps * UNIT(mr); o += UNIT(mr))                                                      \
+    for (const float *ak = a + o * (mr / UNIT(mr)) * width,                                                     \
+                     *bk = b + (NR % UNIT(mr) == 0 ? o * (NR / UNIT(mr)) : o / UNIT(mr) * NR);                  \
+         ak; ak = NULL)
+
 INLINE void tile_f32(const int mr, size_t steps, const float *a, const float *b, struct ahead next, float *c,
                      size_t ldc, size_t columns, bool add) {
   vf s[MR][NV] = {0};

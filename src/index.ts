@@ -1,0 +1,20 @@
+/** Public names. */
+export type { AdamParams, Capabilities, Completion, Datum, Engine, Loss, LossResult, SampleRequest, SamplingParams } from './engine/engine.ts';
+export { openLocalEngine, type LocalEngineOptions } from './engine/local/local-engine.ts';
+export { evaluate, crossReadings } from './evaluate.ts';
+export { generateText } from './generate.ts';
+export { R3Error } from './lib/errors.ts';
+export { groupAdvantages } from './method/advantage.ts';
+export { compare, summarise } from './method/controls.ts';
+export { reflectionDatum } from './method/datum.ts';
+export type { Episode, Failure, Problem, Verdict } from './method/episode.ts';
+export { crossEntropyLoss, grpoLoss } from './method/loss.ts';
+export type { Prompts, Task } from './method/task.ts';
+export { mine } from './mine.ts';
+export { makePlayer, type Player } from './player.ts';
+export { createRun, openRun, readRun } from './runs/run.ts';
+export { sft } from './sft.ts';
+export { countdown } from './tasks/countdown.ts';
+export { loadChatFormat } from './text/chat.ts';
+export { loadTokenizer } from './text/tokenizer.ts';
+export { defaultTrainOptions, train, type TrainOptions } from './train.ts';
