@@ -11,7 +11,13 @@ export async function benchGemm(emit: Emit): Promise<void> {
     for (const type of TYPES) {
       const packed = ops.f32(ops.packedLength(N, N, type));
       ops.pack(packed, b, N, N, N, 1, type);
-      const { gflops, peakRatio, peak } = againstPeak(ops, type, 2 * N ** 3, () => ops.gemm(N, N, N, a, N, 1, packed, c, false, type), ROUNDS);
+      const { gflops, peakRatio, peak } = againstPeak(
+        ops,
+        type,
+        2 * N ** 3,
+        () => ops.gemm(N, N, N, a, N, 1, packed, c, false, type),
+        ROUNDS,
+      );
       const name = `${ops.build} ${ops.variant} ${type} ${THREADS} threads`;
       emit({ bench: 'gemm', case: `${name} 1024x1024x1024`, value: gflops, unit: 'GFLOP/s', peakRatio });
       emit({ bench: 'gemm', case: `${name} multiply-add peak`, value: peak, unit: 'GFLOP/s' });
@@ -32,9 +38,16 @@ export async function benchDecode(emit: Emit): Promise<void> {
         return packed;
       });
       let next = 0;
-      const work = (): void => ops.gemm(M, N, K, a, K, 1, matrices[next++ % MATRICES] as Float32Array, c, false, type);
+      const work = (): void =>
+        ops.gemm(M, N, K, a, K, 1, matrices[next++ % MATRICES] as Float32Array, c, false, type);
       const { gflops, peakRatio } = againstPeak(ops, type, 2 * M * N * K, work, ROUNDS);
-      emit({ bench: 'decode', case: `${ops.build} ${ops.variant} ${type} ${THREADS} threads 8x${K}x${N} cold`, value: gflops, unit: 'GFLOP/s', peakRatio });
+      emit({
+        bench: 'decode',
+        case: `${ops.build} ${ops.variant} ${type} ${THREADS} threads 8x${K}x${N} cold`,
+        value: gflops,
+        unit: 'GFLOP/s',
+        peakRatio,
+      });
     }
     ops.close();
   }

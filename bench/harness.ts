@@ -37,7 +37,9 @@ export async function openBuilds(): Promise<Ops[]> {
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }
 
 /** Seconds per call of `work`, over calls that together take at least `seconds`. */
@@ -54,7 +56,13 @@ export function timeCalls(work: () => void, seconds: number): number {
 }
 
 /** GFLOP/s of `work` against the peak, `rounds` times in turn. */
-export function againstPeak(ops: Ops, type: PackedType, flops: number, work: () => void, rounds: number): { gflops: number; peakRatio: number; peak: number } {
+export function againstPeak(
+  ops: Ops,
+  type: PackedType,
+  flops: number,
+  work: () => void,
+  rounds: number,
+): { gflops: number; peakRatio: number; peak: number } {
   work();
   ops.measurePeak(type, 0.02);
   const speeds: number[] = [];

@@ -9,20 +9,31 @@ import type { BenchLine, Emit } from './harness.ts';
 import { benchR3Step } from './r3-step.ts';
 import { benchTrain } from './train.ts';
 
-const BENCHES: Record<string, (emit: Emit) => Promise<void>> = { gemm: benchGemm, decode: benchDecode, train: benchTrain, 'r3-step': benchR3Step };
+const BENCHES: Record<string, (emit: Emit) => Promise<void>> = {
+  gemm: benchGemm,
+  decode: benchDecode,
+  train: benchTrain,
+  'r3-step': benchR3Step,
+};
 
 const args = process.argv.slice(2);
 const names = args.filter((arg) => !arg.startsWith('--'));
 const unknown = names.filter((name) => !(name in BENCHES));
 if (unknown.length > 0 || names.length === 0) {
-  process.stderr.write(`bench: expected ${Object.keys(BENCHES).join(', ')}, got ${unknown[0] ?? 'nothing'}\n`);
+  process.stderr.write(
+    `bench: expected ${Object.keys(BENCHES).join(', ')}, got ${unknown[0] ?? 'nothing'}\n`,
+  );
   process.exit(2);
 }
 
 const print = (line: BenchLine): void => {
   const { bench, case: name, value, unit, peakRatio } = line;
   const ratio = peakRatio === undefined ? '' : `  ${(100 * peakRatio).toFixed(1)}% of peak`;
-  process.stdout.write(args.includes('--json') ? `${JSON.stringify(line)}\n` : `${bench.padEnd(8)} ${name.padEnd(60)} ${value.toPrecision(4).padStart(10)} ${unit}${ratio}\n`);
+  process.stdout.write(
+    args.includes('--json')
+      ? `${JSON.stringify(line)}\n`
+      : `${bench.padEnd(8)} ${name.padEnd(60)} ${value.toPrecision(4).padStart(10)} ${unit}${ratio}\n`,
+  );
 };
 for (const name of names) await BENCHES[name]?.(print);
 process.exit(0);

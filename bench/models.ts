@@ -29,7 +29,8 @@ export function benchModel(): LoadedModel {
     fill(values) {
       const rng = makeRng(1);
       for (const { shape, offset, length } of layout.parameters) {
-        for (let i = 0; i < length; i++) values[offset + i] = shape.length === 1 ? 1 : (rng.next() - 0.5) / Math.sqrt(shape[1] as number);
+        for (let i = 0; i < length; i++)
+          values[offset + i] = shape.length === 1 ? 1 : (rng.next() - 0.5) / Math.sqrt(shape[1] as number);
       }
     },
   };
@@ -37,9 +38,23 @@ export function benchModel(): LoadedModel {
 
 /** Forward and backward through the layers and the head: 6 per weight and token, and causal attention. */
 export function trainingFlops(tokens: number, length: number): number {
-  const { hiddenSize: C, intermediateSize: F, heads: H, headSize: D, layers: L, vocabularySize: V } = BENCH_CONFIG;
+  const {
+    hiddenSize: C,
+    intermediateSize: F,
+    heads: H,
+    headSize: D,
+    layers: L,
+    vocabularySize: V,
+  } = BENCH_CONFIG;
   const weights = L * (4 * C * H * D + 3 * C * F) + C * V;
   return tokens * (6 * weights + L * 6 * H * D * length);
 }
 
-export const ADAM = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 };
+export const ADAM = {
+  learningRate: 1e-4,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  weightDecay: 0,
+  maxGradNorm: 1,
+};

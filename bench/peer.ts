@@ -6,9 +6,13 @@ import type { BenchLine } from './harness.ts';
 /** `R3_PYTHON` names the interpreter; default python3. Returns the peer's lines, none where it cannot run. */
 export function runPeer(script: string, args: readonly string[]): BenchLine[] {
   const path = fileURLToPath(new URL(`peers/${script}`, import.meta.url));
-  const { stdout, stderr, status } = spawnSync(process.env['R3_PYTHON'] ?? 'python3', [path, ...args], { encoding: 'utf8' });
+  const { stdout, stderr, status } = spawnSync(process.env['R3_PYTHON'] ?? 'python3', [path, ...args], {
+    encoding: 'utf8',
+  });
   if (status !== 0) {
-    process.stderr.write(`bench: ${script} did not run (${(stderr ?? '').trim().split('\n').at(-1) ?? 'no Python'}); see bench/peers/README.md\n`);
+    process.stderr.write(
+      `bench: ${script} did not run (${(stderr ?? '').trim().split('\n').at(-1) ?? 'no Python'}); see bench/peers/README.md\n`,
+    );
     return [];
   }
   return stdout

@@ -37,8 +37,20 @@ export async function benchR3Step(emit: Emit): Promise<void> {
       if (ops.build === 'native') fastest.set(dtype, withSharing);
       emit({ bench: 'r3-step', case: `${name}, sharing on`, value: withSharing, unit: 's' });
       emit({ bench: 'r3-step', case: `${name}, sharing off`, value: without, unit: 's' });
-      emit({ bench: 'r3-step', case: `${name}, sharing off over on`, value: without / withSharing, unit: 'ratio' });
-      PHASES.forEach((phase, i) => emit({ bench: 'r3-step', case: `${name}, sharing on: ${phase}`, value: median(times.shared.map((t) => (t[i] as number) / total(t))), unit: 'share of time' }));
+      emit({
+        bench: 'r3-step',
+        case: `${name}, sharing off over on`,
+        value: without / withSharing,
+        unit: 'ratio',
+      });
+      PHASES.forEach((phase, i) =>
+        emit({
+          bench: 'r3-step',
+          case: `${name}, sharing on: ${phase}`,
+          value: median(times.shared.map((t) => (t[i] as number) / total(t))),
+          unit: 'share of time',
+        }),
+      );
     }
     ops.close();
   }
@@ -47,40 +59,75 @@ export async function benchR3Step(emit: Emit): Promise<void> {
     for (const line of peer) emit(line);
     const steps = peer.filter((line) => line.unit === 's').map((line) => line.value);
     const own = fastest.get(dtype);
-    if (steps.length > 0 && own !== undefined) emit({ bench: 'r3-step', case: `TRL at its fastest over native ${dtype}`, value: Math.min(...steps) / own, unit: 'ratio' });
+    if (steps.length > 0 && own !== undefined)
+      emit({
+        bench: 'r3-step',
+        case: `TRL at its fastest over native ${dtype}`,
+        value: Math.min(...steps) / own,
+        unit: 'ratio',
+      });
   }
 }
 
 /** Seconds of each phase. */
 function r3Step(core: LocalCore, share: boolean, seed: number): number[] {
   const rng = makeRng(seed, 5);
-  const draw = (length: number): number[] => Array.from({ length }, () => rng.below(BENCH_CONFIG.vocabularySize));
+  const draw = (length: number): number[] =>
+    Array.from({ length }, () => rng.below(BENCH_CONFIG.vocabularySize));
   const prompts = Array.from({ length: GROUPS }, () => draw(PROMPT));
   const marks = [performance.now()];
   const mark = (): void => void marks.push(performance.now());
 
   // Without sharing each reflection is a request of its own.
-  const asked = share ? prompts.map((prompt) => ({ prompt, count: SIZE })) : prompts.flatMap((prompt) => Array.from({ length: SIZE }, () => ({ prompt, count: 1 })));
+  const asked = share
+    ? prompts.map((prompt) => ({ prompt, count: SIZE }))
+    : prompts.flatMap((prompt) => Array.from({ length: SIZE }, () => ({ prompt, count: 1 })));
   const reflections = sampleAll(core, asked, REFLECTION, seed).flat();
   mark();
   const before = reflections.map((_, i) => prompts[Math.floor(i / SIZE)] as number[]);
-  sampleAll(core, reflections.map((r, i) => ({ prompt: [...(before[i] as number[]), ...r.tokens, ...draw(BRIDGE)], count: 1 })), RETRY, seed + 1);
+  sampleAll(
+    core,
+    reflections.map((r, i) => ({
+      prompt: [...(before[i] as number[]), ...r.tokens, ...draw(BRIDGE)],
+      count: 1,
+    })),
+    RETRY,
+    seed + 1,
+  );
   mark();
   const datums: Datum[] = reflections.map((r, i) => reflectionDatum(before[i] as number[], r.tokens));
   const referenceLogprobs = core.forward(datums, 1, 'reference', false);
   mark();
-  const advantages = prompts.flatMap(() => groupAdvantages(Array.from({ length: SIZE }, () => rng.below(2))).map((a) => a ?? 0));
+  const advantages = prompts.flatMap(() =>
+    groupAdvantages(Array.from({ length: SIZE }, () => rng.below(2))).map((a) => a ?? 0),
+  );
   const logprobs = core.forward(datums, 1, 'current', true);
-  core.backward(grpoLoss({ advantages, referenceLogprobs }, { beta: 0.05, lossType: 'grpo' })(logprobs).gradients);
+  core.backward(
+    grpoLoss({ advantages, referenceLogprobs }, { beta: 0.05, lossType: 'grpo' })(logprobs).gradients,
+  );
   mark();
   core.step(ADAM);
   mark();
   return marks.slice(1).map((end, i) => (end - (marks[i] as number)) / 1000);
 }
 
-function sampleAll(core: LocalCore, requests: readonly { prompt: number[]; count: number }[], maxTokens: number, seed: number): Completion[][] {
+function sampleAll(
+  core: LocalCore,
+  requests: readonly { prompt: number[]; count: number }[],
+  maxTokens: number,
+  seed: number,
+): Completion[][] {
   const results: Completion[][] = [];
-  requests.forEach(({ prompt, count }, i) => core.sampler.add({ prompt, count, seed: seed + i, params: { temperature: 1, maxTokens, stopIds: [] }, cancelled: false, onDone: (completions) => (results[i] = completions) }));
+  requests.forEach(({ prompt, count }, i) =>
+    core.sampler.add({
+      prompt,
+      count,
+      seed: seed + i,
+      params: { temperature: 1, maxTokens, stopIds: [] },
+      cancelled: false,
+      onDone: (completions) => (results[i] = completions),
+    }),
+  );
   while (core.sampler.busy) core.sampler.step();
   return results;
 }

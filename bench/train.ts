@@ -28,7 +28,13 @@ export async function benchTrain(emit: Emit): Promise<void> {
       const { gflops, peakRatio } = againstPeak(ops, type, trainingFlops(tokens, LENGTH), step, ROUNDS);
       const speed = (gflops * 1e9 * tokens) / trainingFlops(tokens, LENGTH);
       if (ops.build === 'native') own.set(type, speed);
-      emit({ bench: 'train', case: `${ops.build} ${ops.variant} ${type} ${THREADS} threads`, value: speed, unit: 'tokens/s', peakRatio });
+      emit({
+        bench: 'train',
+        case: `${ops.build} ${ops.variant} ${type} ${THREADS} threads`,
+        value: speed,
+        unit: 'tokens/s',
+        peakRatio,
+      });
     }
     ops.close();
   }
@@ -38,6 +44,12 @@ export async function benchTrain(emit: Emit): Promise<void> {
     const best = Math.max(...peer.map((line) => line.value));
     for (const line of peer) emit(line);
     const mine = own.get(type);
-    if (mine !== undefined) emit({ bench: 'train', case: `native ${type} over PyTorch at its fastest`, value: mine / median([best]), unit: 'ratio' });
+    if (mine !== undefined)
+      emit({
+        bench: 'train',
+        case: `native ${type} over PyTorch at its fastest`,
+        value: mine / median([best]),
+        unit: 'ratio',
+      });
   }
 }

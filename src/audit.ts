@@ -7,7 +7,16 @@
 import { collect } from './collect.ts';
 import { R3Error } from './lib/errors.ts';
 import { groupSignal } from './method/advantage.ts';
-import { auditLogprobs, auditMask, auditSignal, auditStartRate, auditStopTokens, auditTemplate, auditVerifier, type AuditCheck } from './method/audit.ts';
+import {
+  auditLogprobs,
+  auditMask,
+  auditSignal,
+  auditStartRate,
+  auditStopTokens,
+  auditTemplate,
+  auditVerifier,
+  type AuditCheck,
+} from './method/audit.ts';
 import { reflectionDatum } from './method/datum.ts';
 import type { Problem } from './method/episode.ts';
 import type { Mined } from './mine.ts';
@@ -24,10 +33,28 @@ const KNOWN_PROBLEMS = 20;
 const AUDIT_STEP = 0xffff;
 
 /** All checks, passed or not. `tolerance`: see `auditLogprobs`. */
-export async function audit<P extends Problem>(player: Player<P>, mined: Mined<P>, options: TrainOptions, tolerance = 0): Promise<AuditCheck[]> {
-  const problems = [...new Map(mined.failures.map((f) => [f.problem.id, f.problem])).values()].slice(0, KNOWN_PROBLEMS);
-  const { episodes, prompts } = await collect(player, mined.failures.slice(0, GROUPS), options.reflectionsPerFailure, options.seed, AUDIT_STEP);
-  const samples = episodes.map((e, i) => ({ prompt: prompts[i] as number[], reflection: e.reflection.tokens, datum: reflectionDatum(prompts[i] as number[], e.reflection.tokens) }));
+export async function audit<P extends Problem>(
+  player: Player<P>,
+  mined: Mined<P>,
+  options: TrainOptions,
+  tolerance = 0,
+): Promise<AuditCheck[]> {
+  const problems = [...new Map(mined.failures.map((f) => [f.problem.id, f.problem])).values()].slice(
+    0,
+    KNOWN_PROBLEMS,
+  );
+  const { episodes, prompts } = await collect(
+    player,
+    mined.failures.slice(0, GROUPS),
+    options.reflectionsPerFailure,
+    options.seed,
+    AUDIT_STEP,
+  );
+  const samples = episodes.map((e, i) => ({
+    prompt: prompts[i] as number[],
+    reflection: e.reflection.tokens,
+    datum: reflectionDatum(prompts[i] as number[], e.reflection.tokens),
+  }));
   const scored = await player.engine.logprobs(
     samples.map((s) => s.datum),
     { temperature: player.options.temperature },
@@ -37,7 +64,10 @@ export async function audit<P extends Problem>(player: Player<P>, mined: Mined<P
   const template = checkTemplate(player.format);
   return [
     auditVerifier(player.task, problems, player.prompts),
-    auditTemplate(template.prefixPreserving, template.detail === '' ? 'earlier turns stay as they are' : template.detail),
+    auditTemplate(
+      template.prefixPreserving,
+      template.detail === '' ? 'earlier turns stay as they are' : template.detail,
+    ),
     auditStopTokens(
       episodes.map((e) => e.reflection),
       player.format.stopIds,
@@ -60,5 +90,9 @@ export async function audit<P extends Problem>(player: Player<P>, mined: Mined<P
 export function requireAudit(checks: readonly AuditCheck[]): void {
   const failed = checks.filter((check) => !check.ok);
   if (failed.length === 0) return;
-  throw new R3Error('task', 'bad-task', `the audit before training failed, no weight was changed:\n${failed.map((c) => `  ${c.name}: ${c.detail}`).join('\n')}`);
+  throw new R3Error(
+    'task',
+    'bad-task',
+    `the audit before training failed, no weight was changed:\n${failed.map((c) => `  ${c.name}: ${c.detail}`).join('\n')}`,
+  );
 }

@@ -17,8 +17,16 @@ export interface Collected<P extends Problem> {
   hints: ('true' | 'false' | 'none')[];
 }
 
-export async function collect<P extends Problem>(player: Player<P>, failures: readonly Failure<P>[], groupSize: number, seed: number, step: number): Promise<Collected<P>> {
-  const groups = await Promise.all(failures.map((failure, place) => runGroup(player, failure, groupSize, hash32(seed, step, place), step)));
+export async function collect<P extends Problem>(
+  player: Player<P>,
+  failures: readonly Failure<P>[],
+  groupSize: number,
+  seed: number,
+  step: number,
+): Promise<Collected<P>> {
+  const groups = await Promise.all(
+    failures.map((failure, place) => runGroup(player, failure, groupSize, hash32(seed, step, place), step)),
+  );
   return {
     episodes: groups.flatMap((g) => g.map((e) => e.episode)),
     prompts: groups.flatMap((g) => g.map((e) => e.asked.tokens)),
@@ -39,12 +47,31 @@ async function runGroup<P extends Problem>(
   return Promise.all(
     reflections.map(async (reflection, index) => {
       const described = player.task.describeReflection?.(problem, attempt.text, reflection.text);
-      const base = { version: 1 as const, step, group: failure.id, index, problem, attempt, reflection, advantage: null, ...(described === undefined ? {} : { kind: described.kind }) };
+      const base = {
+        version: 1 as const,
+        step,
+        group: failure.id,
+        index,
+        problem,
+        attempt,
+        reflection,
+        advantage: null,
+        ...(described === undefined ? {} : { kind: described.kind }),
+      };
       const hint = described?.hint ?? 'none';
       // A reflection that never ends has earned nothing: there is nothing to retry after.
-      if (!hasEnded(reflection)) return { episode: { ...base, retry: null, score: null, reward: 0 }, asked, hint };
-      const { written, verdict } = await player.retry(problem, player.askAgain(problem, asked, reflection), hash32(seed, 1, index));
-      return { episode: { ...base, retry: written, score: verdict, reward: verdict.ok ? 1 : 0 }, asked, hint };
+      if (!hasEnded(reflection))
+        return { episode: { ...base, retry: null, score: null, reward: 0 }, asked, hint };
+      const { written, verdict } = await player.retry(
+        problem,
+        player.askAgain(problem, asked, reflection),
+        hash32(seed, 1, index),
+      );
+      return {
+        episode: { ...base, retry: written, score: verdict, reward: verdict.ok ? 1 : 0 },
+        asked,
+        hint,
+      };
     }),
   );
 }

@@ -7,7 +7,12 @@
  */
 import { mapConcurrent } from './lib/concurrent.ts';
 import { hash32 } from './lib/rng.ts';
-import { attemptsAtEqualTokens, type EvaluationRow, type Trial, type WriterByReaderOutcomes } from './method/controls.ts';
+import {
+  attemptsAtEqualTokens,
+  type EvaluationRow,
+  type Trial,
+  type WriterByReaderOutcomes,
+} from './method/controls.ts';
 import type { Problem, Written } from './method/episode.ts';
 import { first, hasEnded, type Player, type Try } from './player.ts';
 import type { Conversation } from './text/chat.ts';
@@ -16,7 +21,17 @@ import type { Conversation } from './text/chat.ts';
 const CONCURRENCY = 1024;
 
 /** Which of a seed's streams each kind of turn draws from. */
-const STREAM = { attempt: 11, reflection: 12, retry: 13, plain: 14, fixed: 15, foreign: 16, fresh: 17, forced: 18, cross: 19 } as const;
+const STREAM = {
+  attempt: 11,
+  reflection: 12,
+  retry: 13,
+  plain: 14,
+  fixed: 15,
+  foreign: 16,
+  fresh: 17,
+  forced: 18,
+  cross: 19,
+} as const;
 
 export interface EvaluateOptions {
   seed: number;
@@ -42,7 +57,11 @@ export interface Evaluation<P extends Problem> {
   failed: FailedTry<P>[];
 }
 
-export async function evaluate<P extends Problem>(player: Player<P>, problems: readonly P[], options: EvaluateOptions): Promise<Evaluation<P>> {
+export async function evaluate<P extends Problem>(
+  player: Player<P>,
+  problems: readonly P[],
+  options: EvaluateOptions,
+): Promise<Evaluation<P>> {
   const { seed, onProgress } = options;
   const greedy = player.options.temperature === 0;
   let done = 0;
@@ -50,26 +69,42 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
   const seedOf = (stream: number, place: number): number => hash32(seed, stream, place);
 
   /** One retry after `reflection`. */
-  const retryAfter = async (stream: number, f: Pick<FailedTry<P>, 'problem' | 'place' | 'asked'>, reflection: Written): Promise<Try> =>
+  const retryAfter = async (
+    stream: number,
+    f: Pick<FailedTry<P>, 'problem' | 'place' | 'asked'>,
+    reflection: Written,
+  ): Promise<Try> =>
     player.retry(f.problem, player.askAgain(f.problem, f.asked, reflection), seedOf(stream, f.place));
 
   const rows = new Array<EvaluationRow>(problems.length);
-  const failures = await mapConcurrent(problems, CONCURRENCY, async (problem, place): Promise<FailedTry<P> | null> => {
-    const attempt = first(await player.attempt(problem, 1, seedOf(STREAM.attempt, place)));
-    const row: EvaluationRow = { problem: problem.id, firstTry: trialOf(attempt), secondTry: null, secondTryWithoutReflection: null, afterFixedText: null, afterForeignReflection: null, freshAttempts: [] };
-    rows[place] = row;
-    if (attempt.verdict.ok) {
+  const failures = await mapConcurrent(
+    problems,
+    CONCURRENCY,
+    async (problem, place): Promise<FailedTry<P> | null> => {
+      const attempt = first(await player.attempt(problem, 1, seedOf(STREAM.attempt, place)));
+      const row: EvaluationRow = {
+        problem: problem.id,
+        firstTry: trialOf(attempt),
+        secondTry: null,
+        secondTryWithoutReflection: null,
+        afterFixedText: null,
+        afterForeignReflection: null,
+        freshAttempts: [],
+      };
+      rows[place] = row;
+      if (attempt.verdict.ok) {
+        tick();
+        return null;
+      }
+      const asked = player.askToReflect(problem, attempt.written);
+      const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection, place)));
+      const failed = { problem, place, attempt: attempt.written, asked, reflection };
+      const retry = hasEnded(reflection) ? await retryAfter(STREAM.retry, failed, reflection) : null;
+      row.secondTry = trialOf(retry, reflection);
       tick();
-      return null;
-    }
-    const asked = player.askToReflect(problem, attempt.written);
-    const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection, place)));
-    const failed = { problem, place, attempt: attempt.written, asked, reflection };
-    const retry = hasEnded(reflection) ? await retryAfter(STREAM.retry, failed, reflection) : null;
-    row.secondTry = trialOf(retry, reflection);
-    tick();
-    return { ...failed, retry };
-  });
+      return { ...failed, retry };
+    },
+  );
   const failed = failures.filter((f) => f !== null);
 
   const attemptsEqual = attemptsAtEqualTokens(rows);
@@ -80,7 +115,9 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
     const fresh = async (): Promise<Trial[]> => {
       // Greedy attempts at one problem are one attempt.
       if (greedy) return Array.from({ length: attemptsEqual - 1 }, () => row.firstTry);
-      return (await player.attempt(problem, attemptsEqual - 1, seedOf(STREAM.fresh, place))).map((t) => trialOf(t));
+      return (await player.attempt(problem, attemptsEqual - 1, seedOf(STREAM.fresh, place))).map((t) =>
+        trialOf(t),
+      );
     };
     const index = failedAt.get(place);
     if (index === undefined) {
@@ -109,32 +146,55 @@ export async function evaluate<P extends Problem>(player: Player<P>, problems: r
  * Adds the control `afterForcedBeginning` to an evaluation: on its failed first tries, reflections whose first ids
  * are given. It tells how much of a gain is the choice of a beginning, how much is what follows it.
  */
-export async function addForcedBeginning<P extends Problem>(player: Player<P>, { rows, failed }: Evaluation<P>, beginning: readonly number[], seed: number): Promise<void> {
+export async function addForcedBeginning<P extends Problem>(
+  player: Player<P>,
+  { rows, failed }: Evaluation<P>,
+  beginning: readonly number[],
+  seed: number,
+): Promise<void> {
   for (const row of rows) row.afterForcedBeginning = null;
   await mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }) => {
     const seedHere = hash32(seed, STREAM.forced, place);
     const reflection = first(await player.reflect(asked, 1, seedHere, beginning));
-    const retry = hasEnded(reflection) ? await player.retry(problem, player.askAgain(problem, asked, reflection), seedHere) : null;
+    const retry = hasEnded(reflection)
+      ? await player.retry(problem, player.askAgain(problem, asked, reflection), seedHere)
+      : null;
     (rows[place] as EvaluationRow).afterForcedBeginning = trialOf(retry, reflection);
   });
 }
 
 function trialOf(tried: Try | null, reflection?: Written): Trial {
-  return { passed: tried?.verdict.ok ?? false, tokens: (tried?.written.tokens.length ?? 0) + (reflection?.tokens.length ?? 0) };
+  return {
+    passed: tried?.verdict.ok ?? false,
+    tokens: (tried?.written.tokens.length ?? 0) + (reflection?.tokens.length ?? 0),
+  };
 }
 
 /**
  * The writer-by-reader table: on the same failed first tries of the start model, reflections by {start, trained},
  * read by {start, trained}. Writers share their seeds, and so do readers.
  */
-export async function crossReadings<P extends Problem>(start: Player<P>, trained: Player<P>, failed: readonly FailedTry<P>[], seed: number): Promise<WriterByReaderOutcomes> {
+export async function crossReadings<P extends Problem>(
+  start: Player<P>,
+  trained: Player<P>,
+  failed: readonly FailedTry<P>[],
+  seed: number,
+): Promise<WriterByReaderOutcomes> {
   const write = (writer: Player<P>): Promise<Written[]> =>
-    mapConcurrent(failed, CONCURRENCY, async (f) => first(await writer.reflect(f.asked, 1, hash32(seed, STREAM.reflection, f.place))));
+    mapConcurrent(failed, CONCURRENCY, async (f) =>
+      first(await writer.reflect(f.asked, 1, hash32(seed, STREAM.reflection, f.place))),
+    );
   const read = (reader: Player<P>, reflections: readonly Written[]): Promise<boolean[]> =>
     mapConcurrent(failed, CONCURRENCY, async (f, i) => {
       const reflection = reflections[i] as Written;
       if (!hasEnded(reflection)) return false;
-      return (await reader.retry(f.problem, reader.askAgain(f.problem, f.asked, reflection), hash32(seed, STREAM.cross, f.place))).verdict.ok;
+      return (
+        await reader.retry(
+          f.problem,
+          reader.askAgain(f.problem, f.asked, reflection),
+          hash32(seed, STREAM.cross, f.place),
+        )
+      ).verdict.ok;
     });
   const byStart = await write(start);
   const byTrained = await write(trained);

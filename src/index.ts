@@ -1,5 +1,15 @@
 /** Public names. */
-export type { AdamParams, Capabilities, Completion, Datum, Engine, Loss, LossResult, SampleRequest, SamplingParams } from './engine/engine.ts';
+export type {
+  AdamParams,
+  Capabilities,
+  Completion,
+  Datum,
+  Engine,
+  Loss,
+  LossResult,
+  SampleRequest,
+  SamplingParams,
+} from './engine/engine.ts';
 export { openLocalEngine, type LocalEngineOptions } from './engine/local/local-engine.ts';
 export { evaluate, crossReadings } from './evaluate.ts';
 export { generateText } from './generate.ts';

@@ -27,7 +27,11 @@ export interface Mined<P extends Problem> {
   passed: number;
 }
 
-export async function mine<P extends Problem>(player: Player<P>, problems: readonly P[], options: MineOptions): Promise<Mined<P>> {
+export async function mine<P extends Problem>(
+  player: Player<P>,
+  problems: readonly P[],
+  options: MineOptions,
+): Promise<Mined<P>> {
   const { samples, maxPerProblem, seed, onProgress } = options;
   const { modelHash } = player.engine.capabilities();
   let done = 0;
@@ -51,7 +55,11 @@ export async function mine<P extends Problem>(player: Player<P>, problems: reado
                 attempt: written,
                 verdict,
                 modelHash,
-                sampling: { temperature: player.options.temperature, maxTokens: player.options.maxAttemptTokens, seed: requestSeed },
+                sampling: {
+                  temperature: player.options.temperature,
+                  maxTokens: player.options.maxAttemptTokens,
+                  seed: requestSeed,
+                },
               },
             ],
       )

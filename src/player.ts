@@ -39,7 +39,12 @@ export interface Player<P extends Problem = Problem> {
   /** The conversation in which the model is asked to reflect on a failed attempt. */
   askToReflect(problem: P, attempt: Written): Conversation;
   /** `beginning`: ids that every reflection starts with; they are part of what is returned, without log-probabilities of their own (0). */
-  reflect(asked: Conversation, count: number, seed: number, beginning?: readonly number[]): Promise<Written[]>;
+  reflect(
+    asked: Conversation,
+    count: number,
+    seed: number,
+    beginning?: readonly number[],
+  ): Promise<Written[]>;
   /** The conversation in which the problem is posed again after a reflection. */
   askAgain(problem: P, asked: Conversation, reflection: Written): Conversation;
   /** The same right after the attempt, with nothing between. */
@@ -49,18 +54,40 @@ export interface Player<P extends Problem = Problem> {
   asWritten(text: string): Written;
 }
 
-export function makePlayer<P extends Problem>(engine: Engine, modelDirectory: string, task: Task<P>, prompts: Prompts, options: PlayerOptions): Player<P> {
+export function makePlayer<P extends Problem>(
+  engine: Engine,
+  modelDirectory: string,
+  task: Task<P>,
+  prompts: Prompts,
+  options: PlayerOptions,
+): Player<P> {
   const tokenizer = loadTokenizer(modelDirectory);
   const format = loadChatFormat(modelDirectory, tokenizer);
   const { maxAttemptTokens, maxReflectionTokens } = options;
   const user = (content: string): Message[] => [{ role: 'user', content }];
 
-  const sample = (prompt: readonly number[], count: number, maxTokens: number, seed: number): Promise<Written[]> => {
+  const sample = (
+    prompt: readonly number[],
+    count: number,
+    maxTokens: number,
+    seed: number,
+  ): Promise<Written[]> => {
     const { temperature, topK, topP, minP } = options;
-    const filters = { ...(topK === undefined ? {} : { topK }), ...(topP === undefined ? {} : { topP }), ...(minP === undefined ? {} : { minP }) };
-    return generateText(engine, tokenizer, prompt, { params: { temperature, maxTokens, stopIds: format.stopIds, ...filters }, count, seed });
+    const filters = {
+      ...(topK === undefined ? {} : { topK }),
+      ...(topP === undefined ? {} : { topP }),
+      ...(minP === undefined ? {} : { minP }),
+    };
+    return generateText(engine, tokenizer, prompt, {
+      params: { temperature, maxTokens, stopIds: format.stopIds, ...filters },
+      count,
+      seed,
+    });
   };
-  const judge = (problem: P, written: Written): Try => ({ written, verdict: verdictOf(task, problem, prompts, written) });
+  const judge = (problem: P, written: Written): Try => ({
+    written,
+    verdict: verdictOf(task, problem, prompts, written),
+  });
 
   const pose = (problem: P): Conversation => format.begin(attemptMessages(task, problem, prompts));
   const again = (problem: P): Message[] => user(task.poseAgain(problem, prompts));
@@ -75,23 +102,47 @@ export function makePlayer<P extends Problem>(engine: Engine, modelDirectory: st
     askToReflect: (problem, attempt) => format.extend(pose(problem), attempt, user(prompts.reflect)),
     askAgain: (problem, asked, reflection) => format.extend(asked, reflection, again(problem)),
     askAgainPlainly: (problem, attempt) => format.extend(pose(problem), attempt, again(problem)),
-    attempt: async (problem, count, seed) => (await sample(pose(problem).tokens, count, maxAttemptTokens, seed)).map((written) => judge(problem, written)),
+    attempt: async (problem, count, seed) =>
+      (await sample(pose(problem).tokens, count, maxAttemptTokens, seed)).map((written) =>
+        judge(problem, written),
+      ),
     async reflect(asked, count, seed, beginning = []) {
-      const written = await sample([...asked.tokens, ...beginning], count, maxReflectionTokens - beginning.length, seed);
+      const written = await sample(
+        [...asked.tokens, ...beginning],
+        count,
+        maxReflectionTokens - beginning.length,
+        seed,
+      );
       if (beginning.length === 0) return written;
       return written.map((w) => {
         const tokens = [...beginning, ...w.tokens];
-        return { ...w, tokens, logprobs: [...beginning.map(() => 0), ...w.logprobs], text: tokenizer.decode(tokens) };
+        return {
+          ...w,
+          tokens,
+          logprobs: [...beginning.map(() => 0), ...w.logprobs],
+          text: tokenizer.decode(tokens),
+        };
       });
     },
-    retry: async (problem, asked, seed) => judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed))),
+    retry: async (problem, asked, seed) =>
+      judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed))),
     asWritten: (text) => ({ tokens: tokenizer.encode(text), logprobs: [], text, stopReason: 'length' }),
   };
 }
 
 /** An answer that was cut off fails, whatever its text: it is not known what it would have said. */
-function verdictOf<P extends Problem>(task: Task<P>, problem: P, prompts: Prompts, written: Written): Verdict {
-  if (written.stopReason !== 'stop') return { ok: false, class: 'cut off', why: `expected an end of turn within ${written.tokens.length} tokens, got none` };
+function verdictOf<P extends Problem>(
+  task: Task<P>,
+  problem: P,
+  prompts: Prompts,
+  written: Written,
+): Verdict {
+  if (written.stopReason !== 'stop')
+    return {
+      ok: false,
+      class: 'cut off',
+      why: `expected an end of turn within ${written.tokens.length} tokens, got none`,
+    };
   return task.verify(problem, written.text, prompts);
 }
 

@@ -8,7 +8,13 @@
 import { fileURLToPath } from 'node:url';
 import type { Engine } from './engine/engine.ts';
 import { openLocalEngine, type LocalEngineOptions } from './engine/local/local-engine.ts';
-import { addForcedBeginning, commonestBeginning, crossReadings, evaluate, type Evaluation } from './evaluate.ts';
+import {
+  addForcedBeginning,
+  commonestBeginning,
+  crossReadings,
+  evaluate,
+  type Evaluation,
+} from './evaluate.ts';
 import { mine } from './mine.ts';
 import { audit, requireAudit, type AuditCheck } from './audit.ts';
 import { quickstartSummary, type QuickstartSummary } from './method/controls.ts';
@@ -89,7 +95,10 @@ export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): T
 }
 
 /** Runs it all and leaves a run folder. Throws R3Error `cancelled` when the signal is raised. */
-export async function runQuickstart(options: QuickstartOptions, hooks: QuickstartHooks): Promise<QuickstartResult> {
+export async function runQuickstart(
+  options: QuickstartOptions,
+  hooks: QuickstartHooks,
+): Promise<QuickstartResult> {
   const started = performance.now();
   const { seed } = options;
   const trainOptions = quickstartTrainOptions(seed, options.shuffleRewards);
@@ -98,7 +107,11 @@ export async function runQuickstart(options: QuickstartOptions, hooks: Quickstar
   try {
     const prompts = countdown.prompts('short');
     const player = (engine: Engine, temperature: number): Player<CountdownProblem> =>
-      makePlayer(engine, START_MODEL, countdown, prompts, { temperature, maxAttemptTokens: 20, maxReflectionTokens: 96 });
+      makePlayer(engine, START_MODEL, countdown, prompts, {
+        temperature,
+        maxAttemptTokens: 20,
+        maxReflectionTokens: 96,
+      });
     const problems = generateProblems({ count: PROBLEMS, split: 'rl', numbers: 3, seed: PROBLEM_SEED });
     const heldOut = generateProblems({ count: HELD_OUT, split: 'report', numbers: 3, seed: PROBLEM_SEED });
     const { description, modelHash } = trainEngine.capabilities();
@@ -115,16 +128,29 @@ export async function runQuickstart(options: QuickstartOptions, hooks: Quickstar
       train: trainOptions,
     });
 
-    const measure = async (engine: Engine, temperature: number, name: string): Promise<Evaluation<CountdownProblem>> => {
+    const measure = async (
+      engine: Engine,
+      temperature: number,
+      name: string,
+    ): Promise<Evaluation<CountdownProblem>> => {
       hooks.phase(name, 2 * HELD_OUT);
-      return evaluate(player(engine, temperature), heldOut, { seed, fixedText: FIXED_TEXT, onProgress: (done) => hooks.progress(done, {}) });
+      return evaluate(player(engine, temperature), heldOut, {
+        seed,
+        fixedText: FIXED_TEXT,
+        onProgress: (done) => hooks.progress(done, {}),
+      });
     };
     const before = await measure(startEngine, TEMPERATURE, 'measure the start model');
     const greedyBefore = await measure(startEngine, 0, 'measure the start model, greedy');
 
     hooks.phase('mine failures', PROBLEMS);
     const learner = player(trainEngine, 1);
-    const mined = await mine(learner, problems, { samples: 1, maxPerProblem: 1, seed, onProgress: (done, failures) => hooks.progress(done, { failures: String(failures) }) });
+    const mined = await mine(learner, problems, {
+      samples: 1,
+      maxPerProblem: 1,
+      seed,
+      onProgress: (done, failures) => hooks.progress(done, { failures: String(failures) }),
+    });
     run.appendFailures(mined.failures);
     hooks.log(`${mined.failures.length} failures mined from ${mined.attempts} attempts`);
     const checks = await audit(learner, mined, trainOptions);
@@ -178,8 +204,14 @@ export async function runQuickstart(options: QuickstartOptions, hooks: Quickstar
       episodes: episodesToRead(after),
       steps,
     };
-    if (result.lastSteps.kl > KL_WARNING) result.warnings.push(`KL to the start model is ${result.lastSteps.kl.toFixed(2)} nats per token, above ${KL_WARNING}: the weights have moved far. Raise beta or lower the learning rate.`);
-    if (profile.after.trueOfHints < profile.before.trueOfHints) result.warnings.push(`Hints got less true: ${percent(profile.before.trueOfHints)} of the hints were true before training, ${percent(profile.after.trueOfHints)} after.`);
+    if (result.lastSteps.kl > KL_WARNING)
+      result.warnings.push(
+        `KL to the start model is ${result.lastSteps.kl.toFixed(2)} nats per token, above ${KL_WARNING}: the weights have moved far. Raise beta or lower the learning rate.`,
+      );
+    if (profile.after.trueOfHints < profile.before.trueOfHints)
+      result.warnings.push(
+        `Hints got less true: ${percent(profile.before.trueOfHints)} of the hints were true before training, ${percent(profile.after.trueOfHints)} after.`,
+      );
     run.writeEvaluation(result);
     run.close();
     return result;
@@ -204,7 +236,13 @@ export function stepFields({ metrics, seconds }: StepReport): Record<string, str
 }
 
 function profileOf({ failed }: Evaluation<CountdownProblem>): ReflectionProfile {
-  const described = failed.map((f) => countdown.describeReflection?.(f.problem, f.attempt.text, f.reflection.text) ?? { kind: 'other', hint: 'none' as const });
+  const described = failed.map(
+    (f) =>
+      countdown.describeReflection?.(f.problem, f.attempt.text, f.reflection.text) ?? {
+        kind: 'other',
+        hint: 'none' as const,
+      },
+  );
   const kinds: Record<string, number> = {};
   for (const { kind } of described) kinds[kind] = (kinds[kind] ?? 0) + 1 / described.length;
   const hinted = described.filter((d) => d.hint !== 'none');

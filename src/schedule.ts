@@ -6,7 +6,7 @@ export interface Schedule {
   warmupSteps: number;
   /** Steps at the peak before a decay begins. */
   flatSteps: number;
-  /** The share of the peak at the last step. */
+  /** The share of the peak that the decay ends at, one step after the last: no step has a rate of 0. */
   floor: number;
 }
 
@@ -16,7 +16,7 @@ export function learningRateAt(schedule: Schedule, peak: number, step: number, s
   if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps;
   const from = warmupSteps + flatSteps;
   if (kind === 'constant' || step < from) return peak;
-  const progress = Math.min(1, (step + 1 - from) / Math.max(1, steps - from));
+  const progress = (step - from) / Math.max(1, steps - from);
   const left = kind === 'linear' ? 1 - progress : (1 + Math.cos(Math.PI * progress)) / 2;
   return peak * (floor + (1 - floor) * left);
 }

@@ -44,7 +44,15 @@ export interface PlacedRow {
 }
 
 /** Trains for `steps` batches, or until the rows end or `signal` is raised. Returns the number of steps done. */
-export async function sft(engine: Engine, format: ChatFormat, tokenizer: Tokenizer, rows: Iterable<PlacedRow>, options: SftOptions, onStep: (report: SftReport) => void = () => undefined, signal?: AbortSignal): Promise<number> {
+export async function sft(
+  engine: Engine,
+  format: ChatFormat,
+  tokenizer: Tokenizer,
+  rows: Iterable<PlacedRow>,
+  options: SftOptions,
+  onStep: (report: SftReport) => void = () => undefined,
+  signal?: AbortSignal,
+): Promise<number> {
   const { contextLength } = engine.capabilities();
   const iterator = rows[Symbol.iterator]();
   const takeBatch = (): Datum[] => {
@@ -53,7 +61,12 @@ export async function sft(engine: Engine, format: ChatFormat, tokenizer: Tokeniz
       const next = iterator.next();
       if (next.done === true) break;
       const datum = conversationDatum(format, tokenizer, next.value);
-      if (datum.tokens.length > contextLength) throw new R3Error('task', 'too-long', `${next.value.where}: expected at most ${contextLength} tokens (the model's context), got ${datum.tokens.length}`);
+      if (datum.tokens.length > contextLength)
+        throw new R3Error(
+          'task',
+          'too-long',
+          `${next.value.where}: expected at most ${contextLength} tokens (the model's context), got ${datum.tokens.length}`,
+        );
       batch.push(datum);
     }
     return batch;
@@ -75,7 +88,11 @@ export async function sft(engine: Engine, format: ChatFormat, tokenizer: Tokeniz
 }
 
 /** A row as one sequence, and the positions that are trained. */
-export function conversationDatum(format: ChatFormat, tokenizer: Tokenizer, { row, where }: PlacedRow): Datum {
+export function conversationDatum(
+  format: ChatFormat,
+  tokenizer: Tokenizer,
+  { row, where }: PlacedRow,
+): Datum {
   const { messages } = row;
   const positions: number[] = [];
   const firstAnswer = messages.findIndex((m) => m.role === 'assistant');
@@ -88,7 +105,11 @@ export function conversationDatum(format: ChatFormat, tokenizer: Tokenizer, { ro
     const next = turns < 0 ? after : after.slice(0, turns);
     const own = tokenizer.encode(answer.content);
     const start = conversation.tokens.length;
-    conversation = format.extend(conversation, { tokens: own, text: answer.content, stopReason: 'length' }, next);
+    conversation = format.extend(
+      conversation,
+      { tokens: own, text: answer.content, stopReason: 'length' },
+      next,
+    );
     const end = conversation.tokens[start + own.length];
     const count = own.length + (end !== undefined && format.stopIds.includes(end) ? 1 : 0);
     for (const index of trainedTokens(answer, count, where)) positions.push(start + index);

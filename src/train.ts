@@ -10,6 +10,7 @@
  */
 import { join } from 'node:path';
 import { collect } from './collect.ts';
+import type { Engine } from './engine/engine.ts';
 import { R3Error } from './lib/errors.ts';
 import { makeRng } from './lib/rng.ts';
 import { groupAdvantages, shuffledRewards } from './method/advantage.ts';
@@ -56,49 +57,85 @@ export interface TrainControls {
   signal?: AbortSignal;
 }
 
-/** Where the checkpoint's engine state is. */
+/** Where a checkpoint's engine state is. */
 const ENGINE_STATE = 'engine';
+
+/** Everything that a run needs to go on from `step`. */
+export async function saveCheckpoint(run: Run, engine: Engine, step: number): Promise<void> {
+  await run.saveCheckpoint(step, {}, (directory) => engine.saveState(join(directory, ENGINE_STATE)));
+}
 
 /**
  * Trains from where the run stands: from its latest checkpoint, else from the start. Returns the number of steps
  * that are done; fewer than `steps` when it was stopped.
  */
-export async function train<P extends Problem>(run: Run, player: Player<P>, failures: readonly Failure<P>[], options: TrainOptions, controls: TrainControls = {}): Promise<number> {
+export async function train<P extends Problem>(
+  run: Run,
+  player: Player<P>,
+  failures: readonly Failure<P>[],
+  options: TrainOptions,
+  controls: TrainControls = {},
+): Promise<number> {
   const { engine } = player;
   if (failures.length < options.failuresPerStep) {
-    throw new R3Error('config', 'bad-option', `failures: expected at least ${options.failuresPerStep}, one for each group of a step, got ${failures.length}. Give more problems or mine more samples, or lower the failures per step.`);
+    throw new R3Error(
+      'config',
+      'bad-option',
+      `failures: expected at least ${options.failuresPerStep}, one for each group of a step, got ${failures.length}. Give more problems or mine more samples, or lower the failures per step.`,
+    );
   }
   const { checkpoint } = run.latestCheckpoint();
   if (checkpoint !== null) await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
 
   let step = checkpoint?.step ?? 0;
-  const saveCheckpoint = async (): Promise<void> => {
-    await run.saveCheckpoint(step, {}, (directory) => engine.saveState(join(directory, ENGINE_STATE)));
-    run.pruneCheckpoints(options.keepCheckpoints);
-  };
   while (step < options.steps) {
     const report = await trainStep(run, player, failures, options, step);
     step++;
     controls.onStep?.(report);
     const stopping = controls.signal?.aborted === true;
-    if (step === options.steps || stopping || step % options.checkpointEvery === 0) await saveCheckpoint();
+    if (step === options.steps || stopping || step % options.checkpointEvery === 0) {
+      await saveCheckpoint(run, engine, step);
+      run.pruneCheckpoints(options.keepCheckpoints);
+    }
     if (stopping) break;
   }
   return step;
 }
 
-async function trainStep<P extends Problem>(run: Run, player: Player<P>, failures: readonly Failure<P>[], options: TrainOptions, step: number): Promise<StepReport> {
+async function trainStep<P extends Problem>(
+  run: Run,
+  player: Player<P>,
+  failures: readonly Failure<P>[],
+  options: TrainOptions,
+  step: number,
+): Promise<StepReport> {
   const { engine } = player;
   const started = performance.now();
   const batch = failuresOfStep(failures, options, step);
-  const { episodes, prompts, hints } = await collect(player, batch, options.reflectionsPerFailure, options.seed, step);
+  const { episodes, prompts, hints } = await collect(
+    player,
+    batch,
+    options.reflectionsPerFailure,
+    options.seed,
+    step,
+  );
   setAdvantages(episodes, options, step);
   const collected = performance.now();
 
-  const trained = episodes.flatMap((episode, i) => (episode.advantage === null ? [] : [{ advantage: episode.advantage, datum: reflectionDatum(prompts[i] as number[], episode.reflection.tokens) }]));
+  const trained = episodes.flatMap((episode, i) =>
+    episode.advantage === null
+      ? []
+      : [
+          {
+            advantage: episode.advantage,
+            datum: reflectionDatum(prompts[i] as number[], episode.reflection.tokens),
+          },
+        ],
+  );
   const datums = trained.map((t) => t.datum);
   const { temperature } = player.options;
-  const referenceLogprobs = options.beta > 0 ? await engine.logprobs(datums, { temperature, weights: 'reference' }) : undefined;
+  const referenceLogprobs =
+    options.beta > 0 ? await engine.logprobs(datums, { temperature, weights: 'reference' }) : undefined;
   const loss = grpoLoss(
     { advantages: trained.map((t) => t.advantage), referenceLogprobs },
     { beta: options.beta, lossType: options.lossType, epsilon: options.epsilon ?? undefined },
@@ -108,7 +145,13 @@ async function trainStep<P extends Problem>(run: Run, player: Player<P>, failure
   const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
   const ended = performance.now();
 
-  const row = { step, ...stepMetrics(episodes, { failures: batch.length, hints }), ...metrics, gradientNorm, learningRate };
+  const row = {
+    step,
+    ...stepMetrics(episodes, { failures: batch.length, hints }),
+    ...metrics,
+    gradientNorm,
+    learningRate,
+  };
   const seconds = { sample: (collected - started) / 1000, train: (ended - collected) / 1000 };
   run.appendEpisodes(episodes);
   run.appendMetrics(row);
@@ -117,7 +160,11 @@ async function trainStep<P extends Problem>(run: Run, player: Player<P>, failure
 }
 
 /** Failures come in passes over the set, each in an order of its own; no step has a failure twice. */
-function failuresOfStep<P extends Problem>(failures: readonly Failure<P>[], options: TrainOptions, step: number): Failure<P>[] {
+function failuresOfStep<P extends Problem>(
+  failures: readonly Failure<P>[],
+  options: TrainOptions,
+  step: number,
+): Failure<P>[] {
   const stepsPerPass = Math.floor(failures.length / options.failuresPerStep);
   const order = makeRng(options.seed, Math.floor(step / stepsPerPass)).shuffle([...failures.keys()]);
   const from = (step % stepsPerPass) * options.failuresPerStep;
@@ -129,9 +176,13 @@ function setAdvantages(episodes: Episode[], options: TrainOptions, step: number)
   const G = options.reflectionsPerFailure;
   const groups = Array.from({ length: episodes.length / G }, (_, g) => episodes.slice(g * G, (g + 1) * G));
   let rewards = groups.map((group) => group.map((episode) => episode.reward));
-  if (options.shuffleRewards) rewards = shuffledRewards(rewards, makeRng(options.seed, SHUFFLE_STREAM, step << 16));
+  if (options.shuffleRewards)
+    rewards = shuffledRewards(rewards, makeRng(options.seed, SHUFFLE_STREAM, step << 16));
   groups.forEach((group, g) => {
-    const advantages = groupAdvantages(rewards[g] as (number | null)[], { scale: options.scaleRewards, epsilon: 1e-4 });
+    const advantages = groupAdvantages(rewards[g] as (number | null)[], {
+      scale: options.scaleRewards,
+      epsilon: 1e-4,
+    });
     group.forEach((episode, i) => (episode.advantage = advantages[i] as number | null));
   });
 }

@@ -5,12 +5,9 @@
  * padding of packed matrices. The limits are those that the commands open engines with.
  */
 import type { ModelConfig } from '../engine/local/config.ts';
+import { ACTIVATION_BYTES, CACHE_BYTES } from '../engine/local/core.ts';
 import { planActivations } from '../engine/local/trainer.ts';
 import { makeLayout, type Matrix } from '../engine/local/weights.ts';
-
-/** What commands give the engine: its own defaults, named here so that they can be shown. */
-export const CACHE_BYTES = 2 ** 28;
-export const ACTIVATION_BYTES = 2 ** 31;
 
 export interface MemoryOptions {
   dtype: 'f32' | 'bf16';

@@ -6,7 +6,7 @@
  */
 import { oneLine } from '../lib/printable.ts';
 
-export { oneLine, printable } from '../lib/printable.ts';
+export { printable } from '../lib/printable.ts';
 
 export type Cell = string | number;
 

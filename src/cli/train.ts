@@ -18,10 +18,10 @@ import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { stepFields } from '../quickstart.ts';
 import { createRun, openRun, type Run } from '../runs/run.ts';
-import { defaultTrainOptions, train } from '../train.ts';
+import { defaultTrainOptions, saveCheckpoint, train } from '../train.ts';
 import { loadFailures } from './failures.ts';
 import { INTERRUPTED, printLine, type Io } from './io.ts';
-import { ACTIVATION_BYTES, bytesText, CACHE_BYTES, memoryRows, planMemory } from './memory.ts';
+import { bytesText, memoryRows, planMemory } from './memory.ts';
 import {
   addEngineOptions,
   addExamples,
@@ -55,9 +55,6 @@ import {
   type TrainFlags,
 } from './train-config.ts';
 import { cliProgress } from './watch.ts';
-
-/** Where the engine state of the first checkpoint is; `train` has its own in the same place. */
-const ENGINE_STATE = 'engine';
 
 export function define(command: Command, io: Io): void {
   const defaults = defaultTrainOptions();
@@ -196,10 +193,12 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
     try {
       const mined = await collectFailures(config, player, progress);
       progress.phase('audit');
-      requireAudit(await auditOf(player, mined, config));
+      const checks = await auditOf(player, mined, config);
+      requireAudit(checks);
       progress.end();
       failures = mined.failures;
       run = createRun(directory, config);
+      for (const { name, detail } of checks) run.log(`audit, ${name}: ${detail}`);
       await begin(run, failures, engine);
     } finally {
       progress.end();
@@ -249,8 +248,6 @@ function openTrainingEngine(
     model,
     dtype,
     trainable: true,
-    cacheBytes: CACHE_BYTES,
-    activationBytes: ACTIVATION_BYTES,
     ...(threads === undefined ? {} : { threads }),
   });
 }
@@ -263,7 +260,7 @@ function existing(model: string): string {
 /** The failures in the run's folder, and a checkpoint that holds them: from here on a kill loses at most some steps. */
 async function begin(run: Run, failures: readonly Failure[], engine: Engine): Promise<void> {
   run.appendFailures(failures);
-  await run.saveCheckpoint(0, {}, (folder) => engine.saveState(join(folder, ENGINE_STATE)));
+  await saveCheckpoint(run, engine, 0);
 }
 
 interface CollectedFailures extends Mined<Failure['problem']> {

@@ -4,7 +4,11 @@
  * Applies `work` to every item, at most `limit` at a time; results in the order of the items. The first error
  * stops the starting of further items and is thrown when those under way have ended.
  */
-export async function mapConcurrent<T, U>(items: readonly T[], limit: number, work: (item: T, index: number) => Promise<U>): Promise<U[]> {
+export async function mapConcurrent<T, U>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T, index: number) => Promise<U>,
+): Promise<U[]> {
   const results = new Array<U>(items.length);
   let next = 0;
   let failed: { error: unknown } | undefined;

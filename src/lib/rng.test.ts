@@ -10,7 +10,11 @@ test('a draw depends on seed, stream and counter alone', () => {
 });
 
 test('draws are uniform over 64 cells: chi-square within 5 standard deviations, along each argument', () => {
-  for (const draw of [(i: number) => uniform24(1, 2, i), (i: number) => uniform24(1, i, 2), (i: number) => uniform24(i, 1, 2)]) {
+  for (const draw of [
+    (i: number) => uniform24(1, 2, i),
+    (i: number) => uniform24(1, i, 2),
+    (i: number) => uniform24(i, 1, 2),
+  ]) {
     const cells = new Array<number>(64).fill(0);
     for (let i = 0; i < 64_000; i++) cells[Math.floor(draw(i) * 64)]! += 1;
     const chi2 = cells.reduce((sum, n) => sum + (n - 1000) ** 2 / 1000, 0);

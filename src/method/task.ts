@@ -29,7 +29,11 @@ export interface Task<P extends Problem = Problem> {
   /** Answers with a known verdict, for the audit before any weight moves. */
   known(problem: P, prompts: Prompts): { answer: string; ok: boolean }[];
   /** The kind of a reflection and whether its hint is true, where the task can tell. */
-  describeReflection?(problem: P, attempt: string, reflection: string): { kind: string; hint: 'true' | 'false' | 'none' };
+  describeReflection?(
+    problem: P,
+    attempt: string,
+    reflection: string,
+  ): { kind: string; hint: 'true' | 'false' | 'none' };
 }
 
 /** The conversation up to a first try, a reflection request, and a retry. */

@@ -88,7 +88,11 @@ export function makeChatFormat(
       return { messages: [...messages], text, tokens: tokenizer.encode(text) };
     },
     extend: (previous, completion, next) => {
-      const messages: Message[] = [...previous.messages, { role: 'assistant', content: completion.text }, ...next];
+      const messages: Message[] = [
+        ...previous.messages,
+        { role: 'assistant', content: completion.text },
+        ...next,
+      ];
       const text = render(messages);
       const between = textBetween(previous.text, text, completion.text);
       if (!between.ok) throw new R3Error('text', 'bad-template', between.why);

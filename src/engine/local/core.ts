@@ -38,8 +38,9 @@ export interface LocalEngineOptions {
   saveAs?: 'F32' | 'BF16';
 }
 
-const CACHE_BYTES = 256 * 2 ** 20;
-const ACTIVATION_BYTES = 2 ** 31;
+/** Defaults. */
+export const CACHE_BYTES = 256 * 2 ** 20;
+export const ACTIVATION_BYTES = 2 ** 31;
 const STATE_FILE = 'state.safetensors';
 
 export interface LocalCore {

@@ -68,21 +68,6 @@ export function scratchBufferWidths(c: ModelConfig): Record<keyof ScratchBuffers
   return { qkv_R: (c.heads + 2 * c.kvHeads) * c.headSize, hidden_RF: c.intermediateSize };
 }
 
-/** Buffers for `rows` rows. */
-export function allocateBuffers<Name extends string>(
-  ops: Ops,
-  widths: Record<Name, number>,
-  rows: number,
-): Record<Name, Float32Array> {
-  return Object.fromEntries(
-    Object.entries<number>(widths).map(([name, width]) => [name, ops.f32(width * rows)]),
-  ) as Record<Name, Float32Array>;
-}
-
-export function freeBuffers(ops: Ops, buffers: Record<string, Float32Array>): void {
-  for (const buffer of Object.values(buffers)) ops.free(buffer);
-}
-
 /** Cosines and sines for every position, rounded to f32 at the steps where transformers does. [positions, D]. */
 export function makeRopeTable(ops: Ops, config: ModelConfig): Float32Array {
   const { headSize: D, contextLength, ropeTheta } = config;

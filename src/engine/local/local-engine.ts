@@ -36,7 +36,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
       workerData: { port: far, options: engineOptions },
       transferList: [far],
     });
-    worker.on('error', (error) => failAll(error as Error));
+    worker.on('error', (error) => failAll(error));
     worker.on('exit', () => failAll(new R3Error('engine', 'cancelled', 'the engine was closed')));
   } else {
     serveEngine(far, engineOptions);
@@ -82,7 +82,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
         onToken,
       });
       port.ref();
-      port.postMessage({ kind: 'call', id, name, input } as ToEngine);
+      port.postMessage({ kind: 'call', id, name, input });
       if (signal?.aborted === true) onAbort();
       else signal?.addEventListener('abort', onAbort);
     });

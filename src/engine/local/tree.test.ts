@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { PAGE_SIZE, RUN_INTS, SPAN_INTS } from '../../kernels/ops.ts';
 import { foldSequences } from './tree.ts';

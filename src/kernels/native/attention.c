@@ -13,7 +13,7 @@
 enum {
   ROW_TILE = VL == 16 ? 8 : VL == 8 ? 6 : ACCUMULATORS / SV, /* rows of the register tile */
   MAX_BLOCKS = 4,                                            /* 16-column blocks of the register tile */
-  FORWARD_ROWS = 16,                                         /* tile rows of a forward block */
+  FORWARD_ROWS = 48,                                         /* tile rows of a block: rows times heads */
   BACKWARD_ROWS = 48,
 };
 static const float MASKED = -1e30f;
@@ -43,6 +43,38 @@ INLINE void product_tile(const int rows, const int blocks, size_t K, const float
   }
 }
 
+/* The used slots of one page of values, [slot][D]. */
+struct segment {
+  const float *values;
+  size_t first, end;
+};
+
+/* c[i][d + lane] += sum over segments g and slots t of p[i pi + 16 g + t] values_g[t D + d + lane], ascending. */
+INLINE void values_tile(const int rows, const int blocks, const struct segment *segments, size_t count, const float *p,
+                        size_t pi, size_t D, size_t d, float *c) {
+  c += d;
+  vf s[ROW_TILE][MAX_BLOCKS * SV];
+  UNROLL for (int i = 0; i < rows; i++) {
+    UNROLL for (int j = 0; j < blocks * SV; j++) s[i][j] = load(c + (size_t)i * D + j * VL);
+  }
+  for (size_t g = 0; g < count; g++, p += SLOTS) {
+    const float *values = segments[g].values + d;
+    for (size_t t = segments[g].first; t < segments[g].end; t++) {
+      vf row[MAX_BLOCKS * SV];
+      UNROLL for (int j = 0; j < blocks * SV; j++) row[j] = load(values + t * D + j * VL);
+      UNROLL for (int i = 0; i < rows; i++) {
+        const float x = p[(size_t)i * pi + t];
+        UNROLL for (int j = 0; j < blocks * SV; j++) s[i][j] += x * row[j];
+      }
+    }
+  }
+  UNROLL for (int i = 0; i < rows; i++) {
+    UNROLL for (int j = 0; j < blocks * SV; j++) store(c + (size_t)i * D + j * VL, s[i][j]);
+  }
+}
+
+typedef void (*values_fn)(const struct segment *segments, size_t count, const float *p, size_t pi, size_t D, size_t d,
+                          float *c);
 typedef void (*product_fn)(size_t K, const float *a, size_t ai, size_t ak, const float *const *b, size_t bk,
                            float *c, size_t ci);
 #if !defined __AVX2__ && !defined __aarch64__
@@ -60,10 +92,20 @@ typedef void (*product_fn)(size_t K, const float *a, size_t ai, size_t ak, const
   static void product_narrow_##rows(size_t K, const float *a, size_t ai, size_t ak, const float *const *b,     \
                                     size_t bk, float *c, size_t ci) {                                           \
     product_tile(rows, 1, K, a, ai, ak, b, bk, c, ci);                                                          \
+  }                                                                                                             \
+  static void values_wide_##rows(const struct segment *segments, size_t count, const float *p, size_t pi,      \
+                                 size_t D, size_t d, float *c) {                                                \
+    values_tile(rows, BLOCKS_OF(rows), segments, count, p, pi, D, d, c);                                        \
+  }                                                                                                             \
+  static void values_narrow_##rows(const struct segment *segments, size_t count, const float *p, size_t pi,    \
+                                   size_t D, size_t d, float *c) {                                              \
+    values_tile(rows, 1, segments, count, p, pi, D, d, c);                                                      \
   }
 EACH_ROWS(DEFINE_PRODUCT)
 #define PRODUCT_ENTRY(rows) {product_narrow_##rows, product_wide_##rows},
 static const product_fn products[ROW_TILE + 1][2] = {{0, 0}, EACH_ROWS(PRODUCT_ENTRY)};
+#define VALUES_ENTRY(rows) {values_narrow_##rows, values_wide_##rows},
+static const values_fn value_sums[ROW_TILE + 1][2] = {{0, 0}, EACH_ROWS(VALUES_ENTRY)};
 
 /* The same for any number of rows and of 16-column blocks. */
 static void product(size_t rows, size_t blocks, size_t K, const float *a, size_t ai, size_t ak,
@@ -85,6 +127,18 @@ static void product_matrix(size_t rows, size_t columns, size_t K, const float *a
     size_t count = min_n(16, (columns - column) / SLOTS);
     for (size_t u = 0; u < count; u++) blocks[u] = b + column + u * SLOTS;
     product(rows, count, K, a, ai, ak, blocks, bk, c + column, ci);
+  }
+}
+
+/* c [rows, D] += P times the values of the segments. */
+static void add_values(size_t rows, size_t D, const struct segment *segments, size_t count, const float *p, size_t pi,
+                       float *c) {
+  const size_t tiles = ceil_div(rows, ROW_TILE);
+  for (size_t tile = 0; tile < tiles; tile++) {
+    const size_t row = tile * rows / tiles, mr = (tile + 1) * rows / tiles - row, wide = BLOCKS_OF(mr) * SLOTS;
+    size_t d = 0;
+    for (; d + wide <= D; d += wide) value_sums[mr][1](segments, count, p + row * pi, pi, D, d, c + row * D);
+    for (; d < D; d += SLOTS) value_sums[mr][0](segments, count, p + row * pi, pi, D, d, c + row * D);
   }
 }
 
@@ -193,6 +247,7 @@ static void attention_block(const struct attention *t, const int32_t *spans, siz
 
   float *queries = scratch, *sums = queries + tileRows * D, *scores = sums + tileRows * D;
   const float **pages = (const float **)(scores + tileRows * t->widest * SLOTS);
+  struct segment *segments = (struct segment *)(pages + t->widest);
   for (size_t i = 0; i < rows; i++)
     for (size_t d = 0; d < group * D; d += VL)
       store(queries + i * group * D + d, load(t->q + ((row0 + i) * t->H + h0) * D + d));
@@ -212,19 +267,17 @@ static void attention_block(const struct attention *t, const int32_t *spans, siz
   clear(sums, tileRows * D);
   for (size_t s = 0; s < visible; s++) {
     struct span span = span_at(spans, s);
-    const float *values = page_at(t, t->values, span.page, j) + (size_t)span.first * D;
-    const float *weights = scores + s * SLOTS + span.first;
-    if (s < full) {
-      product_matrix(tileRows, D, (size_t)(span.end - span.first), weights, width, 1, values, D, sums, D);
-      continue;
-    }
-    for (size_t i = 0; i < rows; i++) {
-      int32_t end = visible_end(span, position0 + (int32_t)i);
-      if (end > span.first)
-        product_matrix(group, D, (size_t)(end - span.first), weights + i * group * width, width, 1, values, D,
-                       sums + i * group * D, D);
-    }
+    segments[s] = (struct segment){page_at(t, t->values, span.page, j), (size_t)span.first, (size_t)span.end};
   }
+  add_values(tileRows, D, segments, full, scores, width, sums);
+  for (size_t i = 0; i < rows; i++)
+    for (size_t s = full; s < visible; s++) {
+      struct span span = span_at(spans, s);
+      int32_t end = visible_end(span, position0 + (int32_t)i);
+      if (end <= span.first) break;
+      segments[s].end = (size_t)end;
+      add_values(group, D, segments + s, 1, scores + i * group * width + s * SLOTS, width, sums + i * group * D);
+    }
   for (size_t i = 0; i < tileRows; i++) {
     const size_t at = (row0 + i / group) * t->H + h0 + i % group;
     const vf total = splat(t->stats[at * 2 + 1]);
@@ -261,7 +314,8 @@ KERNEL void OPNAME(attention)(size_t threads, size_t H, size_t J, size_t D, doub
   t.stripes = threads == 1 ? 1 : max_n(1, min_n(ceil_div(mostRows, t.blockRows), ceil_div(threads * 8, runCount * J)));
   const size_t tileRows = t.blockRows * group;
   parallel(threads, attention_chunk, &t, runCount * J * t.stripes,
-           (2 * tileRows * D + tileRows * t.widest * SLOTS) * sizeof(float) + t.widest * sizeof(float *));
+           (2 * tileRows * D + tileRows * t.widest * SLOTS) * sizeof(float) +
+               t.widest * (sizeof(float *) + sizeof(struct segment)));
 }
 
 /* ---- Backward ---- */

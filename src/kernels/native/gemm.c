@@ -21,6 +21,8 @@ enum {
 #else
   BF16_A = 2, /* two rounded floats */
 #endif
+  /* Without fused multiply-add the widening of pairs is not hidden: for several row tiles it is done once. */
+  WIDEN_FIRST = ACCUMULATORS == 8,
 };
 
 struct blocks {
@@ -82,22 +84,21 @@ INLINE void prefetch_step(struct ahead *next) {
 #else
 #define UNIT(mr) 1
 #endif
-#define EACH_STEP(mr, width, ak, bk)                                                                           \
-  for (size_t o = 0; o != steps * UNIT(mr); o += UNIT(mr))                                                      \
-    for (const float *ak = a + o * (mr / UNIT(mr)) * width,                                                     \
-                     *bk = b + (NR % UNIT(mr) == 0 ? o * (NR / UNIT(mr)) : o / UNIT(mr) * NR);                  \
-         ak; ak = NULL)
+#define EACH_STEP(mr, o) size_t o = 0; o != steps * UNIT(mr); o += UNIT(mr)
+#define A_AT(mr, o, width) (a + (o) * ((mr) / UNIT(mr)) * (width))
+#define B_AT(mr, o) (b + (NR % UNIT(mr) == 0 ? (o) * (NR / UNIT(mr)) : (o) / UNIT(mr) * NR))
 
 INLINE void tile_f32(const int mr, size_t steps, const float *a, const float *b, struct ahead next, float *c,
                      size_t ldc, size_t columns, bool add) {
   vf s[MR][NV] = {0};
   UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
-  for (size_t k = 0; k < steps; k++, a += mr, b += NR) {
+  for (EACH_STEP(mr, o)) {
+    const float *ak = A_AT(mr, o, 1), *bk = B_AT(mr, o);
     vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * VL);
+    UNROLL for (int j = 0; j < NV; j++) row[j] = load(bk + j * VL);
     prefetch_step(&next);
     UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] += a[i] * row[j];
+      UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[i] * row[j];
     }
   }
   store_tile(mr, s, c, ldc, columns, add);
@@ -116,12 +117,13 @@ INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b
                       size_t ldc, size_t columns, bool add) {
   vf s[MR][NV] = {0};
   UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
-  for (size_t k = 0; k < steps; k++, a += mr, b += NR) {
+  for (EACH_STEP(mr, o)) {
+    const float *ak = A_AT(mr, o, 1), *bk = B_AT(mr, o);
     vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * VL);
+    UNROLL for (int j = 0; j < NV; j++) row[j] = load(bk + j * VL);
     prefetch_step(&next);
     UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] = dot_pairs(s[i][j], splat(a[i]), row[j]);
+      UNROLL for (int j = 0; j < NV; j++) s[i][j] = dot_pairs(s[i][j], splat(ak[i]), row[j]);
     }
   }
   store_tile(mr, s, c, ldc, columns, add);
@@ -129,7 +131,7 @@ INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b
 #else
 /* The odd k of a pair: its high half. Without the barrier GCC masks instead, needs one more register and spills. */
 INLINE vf high_half(vi pair) {
-#if defined __x86_64__ && !defined __clang__
+#if defined __AVX2__ && !defined __AVX512F__ && !defined __clang__
   vi half = pair >> 16;
   __asm__("" : "+x"(half));
   return (vf)(half << 16);
@@ -143,16 +145,17 @@ INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b
                       size_t ldc, size_t columns, bool add) {
   vf s[MR][NV] = {0};
   UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
-  for (size_t k = 0; k < steps; k++, a += 2 * mr, b += NR) {
+  for (EACH_STEP(mr, o)) {
+    const float *ak = A_AT(mr, o, 2), *bk = B_AT(mr, o);
     vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = (vf)((vi)load(b + j * VL) << 16);
+    UNROLL for (int j = 0; j < NV; j++) row[j] = (vf)((vi)load(bk + j * VL) << 16);
     prefetch_step(&next);
     UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] += a[i] * row[j];
+      UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[i] * row[j];
     }
-    UNROLL for (int j = 0; j < NV; j++) row[j] = high_half((vi)load(b + j * VL));
+    UNROLL for (int j = 0; j < NV; j++) row[j] = high_half((vi)load(bk + j * VL));
     UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] += a[mr + i] * row[j];
+      UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[mr + i] * row[j];
     }
   }
   store_tile(mr, s, c, ldc, columns, add);
@@ -265,6 +268,16 @@ static void pack_rows(float *to, const float *a, size_t mr, size_t K, size_t str
 
 /* ---- The product ---- */
 
+/* A panel of pairs as a panel of f32, twice as deep. The same values in the same order as `tile_bf16` uses. */
+static void widen_panel(float *to, const float *b, size_t steps) {
+  for (size_t i = 0; i < steps * NR; i += NR, to += NR)
+    for (size_t j = 0; j < NR; j += VL, to += VL) {
+      vi pair = (vi)load(b + i + j);
+      store(to, (vf)(pair << 16));
+      store(to + NR, (vf)(pair & (int32_t)0xffff0000));
+    }
+}
+
 struct gemm {
   size_t M, N, K, strideM, strideK;
   const float *a, *packed;
@@ -286,23 +299,33 @@ static void gemm_chunk(const void *context, size_t chunk, void *scratch) {
   const size_t widthA = g->type == BF16 ? BF16_A : 1;
   const size_t row0 = tile_row(g, tile0);
   const struct blocks blocks = k_blocks(steps);
+  float *widened = scratch, *packedA = widened + (WIDEN_FIRST ? 2 * blocks.size * NR : 0);
 
   for (size_t block = 0; block < blocks.count; block++) {
     const size_t step0 = block * blocks.size, depth = min_n(blocks.size, steps - step0);
     const size_t k0 = step0 * perStep, k1 = min_n(k0 + depth * perStep, g->K);
     for (size_t tile = tile0; tile < tile1; tile++) {
       size_t row = tile_row(g, tile), mr = tile_row(g, tile + 1) - row;
-      pack_rows((float *)scratch + (row - row0) * depth * widthA, g->a + row * g->strideM + k0 * g->strideK, mr,
+      pack_rows(packedA + (row - row0) * depth * widthA, g->a + row * g->strideM + k0 * g->strideK, mr,
                 k1 - k0, g->strideM, g->strideK, g->type);
     }
     for (size_t panel = panel0; panel < panel1; panel++) {
       const float *b = g->packed + step0 * g->panels * NR + panel * depth * NR;
       const size_t columns = min_n(NR, g->N - panel * NR), share = ceil_div(NR, tile1 - tile0);
+      const float *following = b + depth * NR;
+      packed_type type = g->type;
+      size_t tileSteps = depth;
+      if (WIDEN_FIRST && type == BF16 && tile1 - tile0 > 1) {
+        widen_panel(widened, b, depth);
+        b = widened;
+        type = F32;
+        tileSteps = 2 * depth;
+      }
       for (size_t tile = tile0; tile < tile1; tile++) {
         size_t row = tile_row(g, tile), mr = tile_row(g, tile + 1) - row;
-        const struct ahead next = {b + depth * NR + (tile - tile0) * share * depth, share};
-        tiles_of[mr][g->type](depth, (float *)scratch + (row - row0) * depth * widthA, b, next,
-                              g->c + row * g->N + panel * NR, g->N, columns, g->accumulate || block > 0);
+        const struct ahead next = {following + (tile - tile0) * share * depth, share};
+        tiles_of[mr][type](tileSteps, packedA + (row - row0) * depth * widthA, b, next,
+                           g->c + row * g->N + panel * NR, g->N, columns, g->accumulate || block > 0);
       }
     }
   }
@@ -324,7 +347,8 @@ KERNEL void OPNAME(gemm)(size_t threads, size_t M, size_t N, size_t K, const flo
   g.panelChunks = ceil_div(g.panels, g.groupPanels);
   const size_t depth = k_blocks(step_count(K, type)).size;
   parallel(threads, gemm_chunk, &g, groups * g.panelChunks,
-           ((g.groupTiles * MR) * depth * (type == BF16 ? BF16_A : 1) + 64) * sizeof(float));
+           ((WIDEN_FIRST ? 2 * depth * NR : 0) + g.groupTiles * MR * depth * (type == BF16 ? BF16_A : 1) + 64) *
+               sizeof(float));
 }
 
 /* ---- Packing B ---- */

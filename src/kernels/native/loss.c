@@ -153,19 +153,51 @@ static void sift_down(struct candidate *heap, size_t count, size_t at) {
   heap[at] = moving;
 }
 
+enum { BUCKETS = 2048, BUCKET_SHIFT = 20 };
+struct bucket {
+  double sum;
+  size_t count;
+};
+
+/* Weights are at least 0, so their bits order them: the bucket is the exponent and the three bits below it. */
+INLINE size_t bucket_of(float weight) {
+  union {
+    float value;
+    uint32_t bits;
+  } u = {weight};
+  return (u.bits >> BUCKET_SHIFT) & (BUCKETS - 1);
+}
+
+/* The lowest bucket that can hold a kept token: the head reached by it has k tokens, or topP of the sum. */
+static size_t lowest_bucket(const float *weights, size_t V, double sum, int32_t topK, float topP, struct bucket *buckets) {
+  for (size_t b = 0; b < BUCKETS; b++) buckets[b] = (struct bucket){0, 0};
+  for (size_t i = 0; i < V; i++) {
+    struct bucket *bucket = buckets + bucket_of(weights[i]);
+    bucket->sum += (double)weights[i];
+    bucket->count++;
+  }
+  double mass = 0;
+  size_t count = 0, b = BUCKETS - 1;
+  for (; b > 0; b--) {
+    mass += buckets[b].sum;
+    count += buckets[b].count;
+    /* The margin is for the order of the additions. */
+    if ((topK > 0 && count >= (size_t)topK) || (topP < 1 && mass >= (double)topP * sum * (1 + 1e-9))) break;
+  }
+  return b;
+}
+
 /*
  * By falling weight under the filters, each measured on the whole distribution: the first k (top-k), the
  * shortest head whose weights reach topP of the sum, those with at least minP of the largest weight. The kept
- * ones are moved behind the shrinking heap, so that heap[V - 1] is the likeliest.
+ * ones are moved behind the shrinking heap, so that the likeliest ends up last.
  */
 static size_t draw_filtered(const float *weights, size_t V, double sum, int32_t topK, float topP, float minP,
-                            double uniform, struct candidate *heap) {
+                            double uniform, struct bucket *buckets, struct candidate *heap) {
+  const size_t lowest = lowest_bucket(weights, V, sum, topK, topP, buckets);
   size_t count = 0, kept = 0;
-  /* Tokens below both bounds can never be kept: too small for min-p, or so small that all of them together are
-   * outside the head that top-p keeps. Half of that bound leaves room for rounding. */
-  const float least = (float)max_d((double)minP, topP < 1 ? (1 - (double)topP) * sum / (double)V / 2 : 0);
   for (size_t i = 0; i < V; i++)
-    if (weights[i] >= least) heap[count++] = (struct candidate){weights[i], (int32_t)i};
+    if (bucket_of(weights[i]) >= lowest && weights[i] >= minP) heap[count++] = (struct candidate){weights[i], (int32_t)i};
   for (size_t i = count / 2; i-- > 0;) sift_down(heap, count, i);
   const size_t size = count, limit = topK > 0 ? min_n((size_t)topK, size) : size;
   double total = 0;
@@ -195,13 +227,15 @@ static void sample_chunk(const void *context, size_t r, void *scratch) {
   double *blocks = scratch;
   float *weights = (float *)(blocks + ceil_div(V, DRAW_BLOCK));
   struct candidate *heap = (struct candidate *)(weights + padded);
+  struct bucket *buckets = (struct bucket *)(heap + V + V % 2);
   const struct tempered row = tempered_row(logits, V, inverse, greedy ? NULL : weights);
   const bool filtered = (t->topK[r] > 0 && (size_t)t->topK[r] < V) || t->topP[r] < 1 || t->minP[r] > 0;
   size_t token = 0;
   if (greedy) {
     while (token + 1 < V && logits[token] != row.largest) token++;
   } else if (filtered) {
-    token = draw_filtered(weights, V, (double)row.sum, t->topK[r], t->topP[r], t->minP[r], (double)t->uniform[r], heap);
+    token = draw_filtered(weights, V, (double)row.sum, t->topK[r], t->topP[r], t->minP[r], (double)t->uniform[r],
+                          buckets, heap);
   } else {
     token = draw(weights, V, (double)t->uniform[r], blocks);
   }
@@ -216,5 +250,6 @@ KERNEL void OPNAME(sample)(size_t threads, size_t R, size_t V, const float *logi
                    .minP = minP, .uniform = uniform, .tokens = tokens, .logprob = logprob};
   const size_t padded = ceil_div(V, SLOTS) * SLOTS;
   parallel(row_threads(threads, R, V), sample_chunk, &t, R,
-           ceil_div(V, DRAW_BLOCK) * sizeof(double) + padded * (sizeof(float) + sizeof(struct candidate)));
+           ceil_div(V, DRAW_BLOCK) * sizeof(double) + padded * (sizeof(float) + sizeof(struct candidate)) +
+               BUCKETS * sizeof(struct bucket));
 }

@@ -38,7 +38,6 @@ INLINE void store_part(float *p, vf x, size_t n) {
 
 INLINE size_t min_n(size_t a, size_t b) { return a < b ? a : b; }
 INLINE size_t max_n(size_t a, size_t b) { return a > b ? a : b; }
-INLINE double max_d(double a, double b) { return a > b ? a : b; }
 INLINE size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 /* Lane numbers 0..VL-1. */
