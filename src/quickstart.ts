@@ -22,7 +22,7 @@ import type { Episode } from './method/episode.ts';
 import { makePlayer, type Player } from './player.ts';
 import { createRun } from './runs/run.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
-import { generateProblems } from './tasks/countdown-generator.ts';
+import { generateProblems, type Split } from './tasks/countdown-generator.ts';
 import { defaultTrainOptions, train, type StepReport, type TrainOptions } from './train.ts';
 
 /** The start model that ships with the package. */
@@ -44,6 +44,8 @@ export interface QuickstartOptions {
   runDirectory: string;
   engine: Omit<LocalEngineOptions, 'model'>;
   signal?: AbortSignal | undefined;
+  /** For the search of settings: other training options, and problems that no result is reported on. */
+  search?: { train: Partial<TrainOptions>; split: Split; heldOut: number; model?: string } | undefined;
 }
 
 export interface QuickstartHooks {
@@ -101,19 +103,21 @@ export async function runQuickstart(
 ): Promise<QuickstartResult> {
   const started = performance.now();
   const { seed } = options;
-  const trainOptions = quickstartTrainOptions(seed, options.shuffleRewards);
-  const trainEngine = await openLocalEngine({ ...options.engine, model: START_MODEL });
-  const startEngine = await openLocalEngine({ ...options.engine, model: START_MODEL, trainable: false });
+  const { search } = options;
+  const trainOptions = { ...quickstartTrainOptions(seed, options.shuffleRewards), ...search?.train };
+  const model = search?.model ?? START_MODEL;
+  const trainEngine = await openLocalEngine({ ...options.engine, model });
+  const startEngine = await openLocalEngine({ ...options.engine, model, trainable: false });
   try {
     const prompts = countdown.prompts('short');
     const player = (engine: Engine, temperature: number): Player<CountdownProblem> =>
-      makePlayer(engine, START_MODEL, countdown, prompts, {
+      makePlayer(engine, model, countdown, prompts, {
         temperature,
         maxAttemptTokens: 20,
         maxReflectionTokens: 96,
       });
     const problems = generateProblems({ count: PROBLEMS, split: 'rl', numbers: 3, seed: PROBLEM_SEED });
-    const heldOut = generateProblems({ count: HELD_OUT, split: 'report', numbers: 3, seed: PROBLEM_SEED });
+    const heldOut = generateProblems({ count: search?.heldOut ?? HELD_OUT, split: search?.split ?? 'report', numbers: 3, seed: PROBLEM_SEED });
     const { description, modelHash } = trainEngine.capabilities();
     const run = createRun(options.runDirectory, {
       version: 1,
@@ -124,7 +128,7 @@ export async function runQuickstart(
       kernels: description,
       sampling: { training: 1, evaluation: TEMPERATURE },
       problems: PROBLEMS,
-      heldOut: HELD_OUT,
+      heldOut: heldOut.length,
       train: trainOptions,
     });
 
@@ -133,7 +137,7 @@ export async function runQuickstart(
       temperature: number,
       name: string,
     ): Promise<Evaluation<CountdownProblem>> => {
-      hooks.phase(name, 2 * HELD_OUT);
+      hooks.phase(name, 2 * heldOut.length);
       return evaluate(player(engine, temperature), heldOut, {
         seed,
         fixedText: FIXED_TEXT,

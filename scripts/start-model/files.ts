@@ -68,7 +68,7 @@ export function startModelFiles(): Record<string, unknown> {
       attention_dropout: 0,
       tie_word_embeddings: false,
       initializer_range: 0.02,
-      torch_dtype: 'float32',
+      dtype: 'bfloat16',
       bos_token_id: BOS,
       eos_token_id: END,
       pad_token_id: PAD,

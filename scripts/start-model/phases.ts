@@ -41,6 +41,8 @@ export const TRAINING = {
   beta2: 0.98,
   weightDecay: 0.01,
   maxGradNorm: 1,
+  /** About the mean number of trained tokens in a batch, in every phase. */
+  lossDenominator: 1200,
 } as const;
 
 const MIXED_STYLES = { vague: 0.3, diagnosis: 0.15, step: 0.3, 'short search': 0.15, 'long search': 0.1 };

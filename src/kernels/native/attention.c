@@ -50,8 +50,8 @@ struct segment {
 };
 
 /* c[i][d + lane] += sum over segments g and slots t of p[i pi + 16 g + t] values_g[t D + d + lane], ascending. */
-INLINE void values_tile(const int rows, const int blocks, const struct segment *segments, size_t count, const float *p,
-                        size_t pi, size_t D, size_t d, float *c) {
+INLINE void values_tile(const int rows, const int blocks, const struct segment *segments, size_t count,
+                        const float *p, size_t pi, size_t D, size_t d, float *c) {
   c += d;
   vf s[ROW_TILE][MAX_BLOCKS * SV];
   UNROLL for (int i = 0; i < rows; i++) {
@@ -113,9 +113,11 @@ static void product(size_t rows, size_t blocks, size_t K, const float *a, size_t
   const size_t tiles = ceil_div(rows, ROW_TILE);
   for (size_t tile = 0; tile < tiles; tile++) {
     const size_t row = tile * rows / tiles, count = (tile + 1) * rows / tiles - row, wide = BLOCKS_OF(count);
+    const float *from = a + row * ai;
+    float *to = c + row * ci;
     size_t u = 0;
-    for (; u + wide <= blocks; u += wide) products[count][1](K, a + row * ai, ai, ak, b + u, bk, c + row * ci + u * SLOTS, ci);
-    for (; u < blocks; u++) products[count][0](K, a + row * ai, ai, ak, b + u, bk, c + row * ci + u * SLOTS, ci);
+    for (; u + wide <= blocks; u += wide) products[count][1](K, from, ai, ak, b + u, bk, to + u * SLOTS, ci);
+    for (; u < blocks; u++) products[count][0](K, from, ai, ak, b + u, bk, to + u * SLOTS, ci);
   }
 }
 
@@ -202,7 +204,8 @@ struct attention {
   const int32_t *runs, *spans, *trees;
   const float *q, *keys, *values;
   float *out, *stats;
-  size_t blockRows, stripes, widest; /* forward: rows of a block, chunks of a run and head, spans of the longest run */
+  size_t blockRows;       /* rows of a block */
+  size_t stripes, widest; /* forward: chunks of a run and head; spans of the longest run */
   const float *given, *givenStats, *dOut; /* backward: out and stats of the forward pass */
   float *dq, *dKeys, *dValues;
 };
@@ -311,7 +314,8 @@ KERNEL void OPNAME(attention)(size_t threads, size_t H, size_t J, size_t D, doub
     work += rows * spanCount * SLOTS * D * H * 2;
   }
   if (work < 400000) threads = 1;
-  t.stripes = threads == 1 ? 1 : max_n(1, min_n(ceil_div(mostRows, t.blockRows), ceil_div(threads * 8, runCount * J)));
+  t.stripes = 1;
+  if (threads > 1) t.stripes = max_n(1, min_n(ceil_div(mostRows, t.blockRows), ceil_div(threads * 8, runCount * J)));
   const size_t tileRows = t.blockRows * group;
   parallel(threads, attention_chunk, &t, runCount * J * t.stripes,
            (2 * tileRows * D + tileRows * t.widest * SLOTS) * sizeof(float) +

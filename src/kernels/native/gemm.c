@@ -130,13 +130,13 @@ INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b
 }
 #else
 /* The odd k of a pair: its high half. Without the barrier GCC masks instead, needs one more register and spills. */
-INLINE vf high_half(vi pair) {
+INLINE vf high_half(vu pair) {
 #if defined __AVX2__ && !defined __AVX512F__ && !defined __clang__
-  vi half = pair >> 16;
+  vu half = pair >> 16;
   __asm__("" : "+x"(half));
   return (vf)(half << 16);
 #else
-  return (vf)(pair & (int32_t)0xffff0000);
+  return (vf)(pair & 0xffff0000);
 #endif
 }
 
@@ -148,12 +148,12 @@ INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b
   for (EACH_STEP(mr, o)) {
     const float *ak = A_AT(mr, o, 2), *bk = B_AT(mr, o);
     vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = (vf)((vi)load(bk + j * VL) << 16);
+    UNROLL for (int j = 0; j < NV; j++) row[j] = (vf)((vu)load(bk + j * VL) << 16);
     prefetch_step(&next);
     UNROLL for (int i = 0; i < mr; i++) {
       UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[i] * row[j];
     }
-    UNROLL for (int j = 0; j < NV; j++) row[j] = high_half((vi)load(bk + j * VL));
+    UNROLL for (int j = 0; j < NV; j++) row[j] = high_half((vu)load(bk + j * VL));
     UNROLL for (int i = 0; i < mr; i++) {
       UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[mr + i] * row[j];
     }
@@ -272,9 +272,9 @@ static void pack_rows(float *to, const float *a, size_t mr, size_t K, size_t str
 static void widen_panel(float *to, const float *b, size_t steps) {
   for (size_t i = 0; i < steps * NR; i += NR, to += NR)
     for (size_t j = 0; j < NR; j += VL, to += VL) {
-      vi pair = (vi)load(b + i + j);
+      vu pair = (vu)load(b + i + j);
       store(to, (vf)(pair << 16));
-      store(to + NR, (vf)(pair & (int32_t)0xffff0000));
+      store(to + NR, (vf)(pair & 0xffff0000));
     }
 }
 
@@ -377,12 +377,13 @@ static void pack_scalar(float *to, const struct pack *p, size_t step0, size_t st
 }
 
 /* k is contiguous: 4 x 4 blocks are transposed. `columns` is a multiple of 4. Returns the first step that is left. */
-static size_t pack_by_column(float *to, const struct pack *p, size_t step0, size_t step1, size_t column, size_t columns) {
-  const size_t stride = p->strideN, perBlock = p->type == BF16 ? 2 : 4;
+static size_t pack_by_column(float *to, const struct pack *p, size_t step0, size_t step1, size_t column,
+                             size_t columns) {
+  const size_t stride = p->strideN, perStep = p->type == BF16 ? 2 : 1, block = 4 / perStep;
   size_t step = step0;
-  for (; step + perBlock <= step1 && (step + perBlock) * (4 / perBlock) <= p->K; step += perBlock, to += perBlock * NR)
+  for (; step + block <= step1 && (step + block) * perStep <= p->K; step += block, to += block * NR)
     for (size_t j = 0; j < columns; j += 4) {
-      const float *from = p->source + (column + j) * stride + step * (4 / perBlock);
+      const float *from = p->source + (column + j) * stride + step * perStep;
       v4 r[4];
       UNROLL for (size_t i = 0; i < 4; i++) r[i] = *(const v4 *)(from + i * stride);
       transpose4(r);

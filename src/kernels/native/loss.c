@@ -169,7 +169,8 @@ INLINE size_t bucket_of(float weight) {
 }
 
 /* The lowest bucket that can hold a kept token: the head reached by it has k tokens, or topP of the sum. */
-static size_t lowest_bucket(const float *weights, size_t V, double sum, int32_t topK, float topP, struct bucket *buckets) {
+static size_t lowest_bucket(const float *weights, size_t V, double sum, int32_t topK, float topP,
+                            struct bucket *buckets) {
   for (size_t b = 0; b < BUCKETS; b++) buckets[b] = (struct bucket){0, 0};
   for (size_t i = 0; i < V; i++) {
     struct bucket *bucket = buckets + bucket_of(weights[i]);
@@ -197,7 +198,8 @@ static size_t draw_filtered(const float *weights, size_t V, double sum, int32_t 
   const size_t lowest = lowest_bucket(weights, V, sum, topK, topP, buckets);
   size_t count = 0, kept = 0;
   for (size_t i = 0; i < V; i++)
-    if (bucket_of(weights[i]) >= lowest && weights[i] >= minP) heap[count++] = (struct candidate){weights[i], (int32_t)i};
+    if (bucket_of(weights[i]) >= lowest && weights[i] >= minP)
+      heap[count++] = (struct candidate){weights[i], (int32_t)i};
   for (size_t i = count / 2; i-- > 0;) sift_down(heap, count, i);
   const size_t size = count, limit = topK > 0 ? min_n((size_t)topK, size) : size;
   double total = 0;
@@ -227,7 +229,7 @@ static void sample_chunk(const void *context, size_t r, void *scratch) {
   double *blocks = scratch;
   float *weights = (float *)(blocks + ceil_div(V, DRAW_BLOCK));
   struct candidate *heap = (struct candidate *)(weights + padded);
-  struct bucket *buckets = (struct bucket *)(heap + V + V % 2);
+  struct bucket *buckets = (struct bucket *)(heap + padded);
   const struct tempered row = tempered_row(logits, V, inverse, greedy ? NULL : weights);
   const bool filtered = (t->topK[r] > 0 && (size_t)t->topK[r] < V) || t->topP[r] < 1 || t->minP[r] > 0;
   size_t token = 0;

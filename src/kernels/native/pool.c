@@ -17,7 +17,9 @@ void *allocate(size_t bytes) __attribute__((import_module("env"), import_name("a
 void release(void *at) __attribute__((import_module("env"), import_name("release")));
 static void lock(void) {}
 static void unlock(void) {}
-static void wait_while(uint32_t *at, uint32_t value) { __builtin_wasm_memory_atomic_wait32((int *)at, (int)value, -1); }
+static void wait_while(uint32_t *at, uint32_t value) {
+  __builtin_wasm_memory_atomic_wait32((int *)at, (int)value, -1);
+}
 static void wake_all(uint32_t *at) { __builtin_wasm_memory_atomic_notify((int *)at, 0xffffffff); }
 static void pause_briefly(void) {}
 enum { SPINS = 4000 };
@@ -48,8 +50,12 @@ enum { SPINS = 1000 }; /* a pause takes some tens of nanoseconds */
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-static void wait_while(uint32_t *at, uint32_t value) { syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
-static void wake_all(uint32_t *at) { syscall(SYS_futex, at, FUTEX_WAKE_PRIVATE, 0x7fffffff, NULL, NULL, 0); }
+static void wait_while(uint32_t *at, uint32_t value) {
+  syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+static void wake_all(uint32_t *at) {
+  syscall(SYS_futex, at, FUTEX_WAKE_PRIVATE, 0x7fffffff, NULL, NULL, 0);
+}
 #else
 static pthread_mutex_t sleepLock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleepCondition = PTHREAD_COND_INITIALIZER;
@@ -75,7 +81,7 @@ static struct {
   __attribute__((aligned(CACHE_LINE))) uint32_t job; /* the number of the newest job: what workers wait on */
   uint32_t sleepers;
   uint32_t stopping;
-  /* The job. Written before its ticket. */
+  /* The job. Written while the ticket is closed. */
   chunk_fn run;
   const void *context;
   uint32_t chunks, threads;
@@ -98,7 +104,7 @@ static void work(uint32_t number, uint32_t thread) {
     void *scratch = __atomic_load_n(&pool.scratch[thread], __ATOMIC_SEQ_CST);
     const uint32_t chunk = (uint32_t)ticket;
     if ((uint32_t)(ticket >> 32) != number || chunk >= chunks || thread >= threads) return;
-    /* When this succeeds, the job was still open, so what was read above belongs to it. */
+    /* When this succeeds, the ticket was never closed in between, so what was read above belongs to the job. */
     if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
       continue;
     run(context, chunk, scratch);
@@ -149,6 +155,8 @@ void parallel(size_t threads, chunk_fn run, const void *context, size_t count, s
     return;
   }
   const uint32_t number = pool.job + 1;
+  /* Closed first: a thread that is late in the last job would take what is written next for that job's. */
+  SET(ticket, (uint64_t)number << 32 | UINT32_MAX);
   SET(run, run);
   SET(context, context);
   SET(chunks, (uint32_t)count);

@@ -17,6 +17,7 @@
 
 typedef float vf __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint32_t u4 __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -82,7 +83,7 @@ INLINE vf exp_v(vf x) {
   p = p * r + splat(1.6666665459e-1f);
   p = p * r + splat(5.0000001201e-1f);
   vf y = p * (r * r) + r + splat(1.0f);
-  y = (vf)((vi)y + ((vi)shifted << 23));
+  y = (vf)((vu)y + ((vu)shifted << 23));
   return (vf)((vi)y & ~(x < splat(-87.3f)));
 }
 

@@ -1,0 +1,93 @@
+/**
+ * Makes the start model: writes the data of each phase and trains on it with `r3 sft`, phase after phase.
+ *
+ *   npm run build && node scripts/run-ts.mjs scripts/start-model/make.ts --out DIR [--seed 1] [--exclude FILE ...]
+ *
+ * The result is DIR/model, in bf16. The same seed, excluded rows and kernel variant give the same bytes; the shipped
+ * model's are in models/start/README.md. `--exclude`: rows of a public set, kept out of all data so that they can be
+ * reported on. `--from PHASE --model DIR` goes on from a model that was made before.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { startModelFiles } from './files.ts';
+import { PHASES, TRAINING, type Phase } from './phases.ts';
+
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string' },
+    seed: { type: 'string', default: '1' },
+    exclude: { type: 'string', multiple: true, default: [] },
+    from: { type: 'string' },
+    model: { type: 'string' },
+  },
+});
+if (values.out === undefined) throw new Error('--out: expected a folder, got none');
+const out = values.out;
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const node = (...args: string[]): void =>
+  void execFileSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
+
+const first = values.from === undefined ? 0 : PHASES.findIndex((phase) => phase.name === values.from);
+if (first < 0)
+  throw new Error(`--from: expected one of ${PHASES.map((p) => p.name).join(', ')}, got ${values.from}`);
+let model = values.model ?? writeUntrained(join(out, 'untrained'));
+for (const [i, phase] of PHASES.slice(first).entries()) {
+  const last = first + i === PHASES.length - 1;
+  const data = join(out, `phase-${phase.name}.jsonl`);
+  node(
+    'scripts/run-ts.mjs',
+    'scripts/start-model/data.ts',
+    '--phase',
+    phase.name,
+    '--seed',
+    values.seed,
+    '--out',
+    data,
+    ...values.exclude.flatMap((file) => ['--exclude', file]),
+  );
+  const trained = join(out, last ? 'model' : `after-${phase.name}`);
+  node(
+    'dist/cli/main.js',
+    'sft',
+    '--model',
+    model,
+    '--data',
+    data,
+    '--out',
+    trained,
+    ...sftOptions(phase, last),
+    ...(values.model === undefined && first + i === 0 ? ['--init-seed', values.seed] : []),
+  );
+  model = trained;
+}
+
+/** The start model's folder without weights. */
+function writeUntrained(directory: string): string {
+  mkdirSync(directory, { recursive: true });
+  for (const [name, content] of Object.entries(startModelFiles()))
+    writeFileSync(join(directory, name), `${JSON.stringify(content, null, 2)}\n`);
+  return directory;
+}
+
+function sftOptions(phase: Phase, last: boolean): string[] {
+  const steps = Math.floor(phase.sequences / TRAINING.batchSize);
+  const options: Record<string, string | number> = {
+    steps,
+    'batch-size': TRAINING.batchSize,
+    'learning-rate': phase.learningRate,
+    schedule: 'linear',
+    'warmup-steps': TRAINING.warmupSteps,
+    'flat-steps': Math.round(phase.flat * steps) - TRAINING.warmupSteps,
+    floor: TRAINING.finalRate,
+    beta1: TRAINING.beta1,
+    beta2: TRAINING.beta2,
+    'weight-decay': TRAINING.weightDecay,
+    'max-grad-norm': TRAINING.maxGradNorm,
+    'loss-denominator': TRAINING.lossDenominator,
+    'save-as': last ? 'BF16' : 'F32',
+  };
+  return Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+}
