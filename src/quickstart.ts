@@ -90,7 +90,7 @@ export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): T
     learningRate: 5e-4,
     schedule: { kind: 'linear', warmupSteps: 5, flatSteps: 0, floor: 0.1 },
     adam: { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
-    beta: 0.05,
+    beta: 0.2,
     lossType: 'bnpo',
     checkpointEvery: 50,
   };
@@ -117,7 +117,12 @@ export async function runQuickstart(
         maxReflectionTokens: 96,
       });
     const problems = generateProblems({ count: PROBLEMS, split: 'rl', numbers: 3, seed: PROBLEM_SEED });
-    const heldOut = generateProblems({ count: search?.heldOut ?? HELD_OUT, split: search?.split ?? 'report', numbers: 3, seed: PROBLEM_SEED });
+    const heldOut = generateProblems({
+      count: search?.heldOut ?? HELD_OUT,
+      split: search?.split ?? 'report',
+      numbers: 3,
+      seed: PROBLEM_SEED,
+    });
     const { description, modelHash } = trainEngine.capabilities();
     const run = createRun(options.runDirectory, {
       version: 1,

@@ -65,6 +65,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "write a run's report.html again",
     load: () => import('./report.ts'),
   },
+  bench: {
+    summary: 'measure kernels and engine against the peak of this machine, PyTorch and TRL',
+    load: () => import('./bench.ts'),
+  },
   doctor: {
     summary: 'which kernels run here and why, and what a model needs',
     load: () => import('./doctor.ts'),

@@ -11,7 +11,7 @@ import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkedOps } from './checked.ts';
 import { explainKernels, loadKernels } from './load.ts';
-import { listNativeVariants } from './native.ts';
+import { ADDON_PATH, listNativeVariants, makeNativeOps } from './native.ts';
 import type { Ops, PackedType, SampleRows } from './ops.ts';
 import {
   expectBits,
@@ -44,10 +44,12 @@ function listBuilds(): Build[] {
     { name: 'wasm', open: (threads) => loadKernels({ build: 'wasm', threads }) },
   ];
   const native = explainKernels().find(({ build }) => build === 'native');
-  for (const variant of native?.available === true ? listNativeVariants() : []) {
+  // Another build of the same addon: scripts/sanitize.mjs.
+  const addon = process.env['R3_TEST_ADDON'] ?? ADDON_PATH;
+  for (const variant of native?.available === true ? listNativeVariants(addon) : []) {
     builds.push({
       name: `native ${variant}`,
-      open: (threads) => loadKernels({ build: 'native', threads, variant }),
+      open: async (threads) => checkedOps(makeNativeOps(threads, variant, addon)),
     });
   }
   return builds;
@@ -341,10 +343,12 @@ const attentionCase: fc.Arbitrary<AttentionCase> = fc
   });
 
 describe.each(listBuilds())('kernels, $name build', ({ name: buildName, open }) => {
-  /** The reference would be compared with itself, on one thread. */
   /** What compares with the reference, or varies threads, says nothing of the reference itself. */
   const itCompiled = (name: string, body: () => void | Promise<void>): void => {
     if (buildName !== 'reference') it(name, body);
+  };
+  const describeCompiled = (name: string, body: () => void): void => {
+    if (buildName !== 'reference') describe(name, body);
   };
   let ops: Ops;
   let twoThreads: Ops;
@@ -505,7 +509,7 @@ describe.each(listBuilds())('kernels, $name build', ({ name: buildName, open }) 
     });
   });
 
-  describe('gather and scatterAdd', () => {
+  describeCompiled('gather and scatterAdd', () => {
     itCompiled('equal the reference to the bit', () => {
       fc.assert(
         fc.property(size(40), size(70), size(12), seed, (R, C, tableRows, start) => {
@@ -575,7 +579,7 @@ describe.each(listBuilds())('kernels, $name build', ({ name: buildName, open }) 
     });
   });
 
-  describe('ropeStore', () => {
+  describeCompiled('ropeStore', () => {
     itCompiled('equals the reference and leaves other slots alone', () => {
       fc.assert(
         fc.property(size(12), heads, headSize, seed, (R, [H, J], D, start) => {
@@ -1078,7 +1082,7 @@ describe.each(listBuilds())('kernels, $name build', ({ name: buildName, open }) 
     });
   });
 
-  describe('adamW', () => {
+  describeCompiled('adamW', () => {
     const scalars = {
       learningRate: 0.01,
       beta1: 0.9,
@@ -1114,7 +1118,7 @@ describe.each(listBuilds())('kernels, $name build', ({ name: buildName, open }) 
     });
   });
 
-  describe('sumSquares', () => {
+  describeCompiled('sumSquares', () => {
     itCompiled('equals the reference, over several blocks too', () => {
       for (const n of [0, 1, 7, 16, 1000, 65536, 65537, 200_003]) {
         const x = randomFloats(n, n + 1);

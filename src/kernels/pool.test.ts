@@ -15,8 +15,14 @@ test.each(builds.map(({ build }) => build))('%s: every job of many is done once'
   source.forEach((_, i) => (source[i] = Math.sin(i)));
   const packed = ops.f32(ops.packedLength(K, C, 'f32'));
   ops.pack(packed, source, K, C, C, 1, 'f32');
-  const jobs = [40, 96, 300].map((rows) => ({ rows, out: ops.f32(rows * C), x: ops.f32(rows * K), expected: new Float32Array(0) }));
-  const run = ({ rows, out, x }: (typeof jobs)[number]): void => ops.gemm(rows, C, K, x, K, 1, packed, out, false, 'f32');
+  const jobs = [40, 96, 300].map((rows) => ({
+    rows,
+    out: ops.f32(rows * C),
+    x: ops.f32(rows * K),
+    expected: new Float32Array(0),
+  }));
+  const run = ({ rows, out, x }: (typeof jobs)[number]): void =>
+    ops.gemm(rows, C, K, x, K, 1, packed, out, false, 'f32');
   for (const job of jobs) {
     job.x.forEach((_, i) => (job.x[i] = Math.cos(i)));
     run(job);

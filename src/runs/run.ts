@@ -33,7 +33,7 @@ import {
 } from '../lib/files.ts';
 import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
-import type { Episode, Failure } from '../method/episode.ts';
+import type { Episode, Failure, Written } from '../method/episode.ts';
 
 const VERSION = 1;
 const LOGS = ['metrics', 'episodes', 'failures', 'timings'] as const;
@@ -181,8 +181,11 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
     directory,
     config,
     appendMetrics: (row) => logs.metrics.append(row),
-    appendEpisodes: (episodes) => episodes.forEach((episode) => logs.episodes.append(episode)),
-    appendFailures: (failures) => failures.forEach((failure) => logs.failures.append(failure)),
+    appendEpisodes: (episodes) => episodes.forEach((episode) => logs.episodes.append(shortened(episode))),
+    appendFailures: (failures) =>
+      failures.forEach((failure) =>
+        logs.failures.append({ ...failure, attempt: shortenedWritten(failure.attempt) }),
+      ),
     appendTimings: (row) => logs.timings.append(row),
     log: (line) => {
       const path = join(directory, 'log.txt');
@@ -233,6 +236,21 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
     close: () => {
       for (const log of LOGS) logs[log].close();
     },
+  };
+}
+
+/** Log-probabilities are f32: nine digits name each exactly, where a double would print seventeen. */
+function shortenedWritten(written: Written): Written {
+  return { ...written, logprobs: written.logprobs.map((x) => Number(x.toPrecision(9))) };
+}
+
+function shortened(episode: Episode): Episode {
+  const { attempt, reflection, retry } = episode;
+  return {
+    ...episode,
+    attempt: shortenedWritten(attempt),
+    reflection: shortenedWritten(reflection),
+    retry: retry === null ? null : shortenedWritten(retry),
   };
 }
 

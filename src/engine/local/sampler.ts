@@ -102,8 +102,9 @@ export function makeSampler(
   let prefills: Prefill[] = [];
   let branches: Branch[] = [];
 
-  const pagesOf = (request: SamplerRequest): number =>
-    pagesFor(request.prompt.length) + request.count * pagesFor(request.params.maxTokens);
+  /** The most pages that a request takes when its first `cached` tokens are there. */
+  const pagesOf = (request: SamplerRequest, cached: number): number =>
+    pagesFor(request.prompt.length - cached) + request.count * pagesFor(request.params.maxTokens);
 
   /** Starts waiting requests, in order, while rows and pages suffice for all that runs to its limit. */
   function admit(): void {
@@ -111,12 +112,16 @@ export function makeSampler(
     let rows = branches.length + prefills.reduce((sum, p) => sum + p.request.count, 0);
     while (waiting.length > 0) {
       const request = waiting[0] as SamplerRequest;
-      const maxPages = pagesOf(request);
       const idle = prefills.length === 0 && branches.length === 0;
-      if (!idle && (rows + request.count > ROWS_PER_STEP || !cache.makeRoom(reserved + maxPages))) return;
-      waiting.shift();
+      if (!idle && rows + request.count > ROWS_PER_STEP) return;
       // The last prompt token is always computed: its logits are where the completions start.
       const node = cache.open(request.prompt, options.share ? request.prompt.length - 1 : 0);
+      const maxPages = pagesOf(request, node.start);
+      if (!idle && !cache.makeRoom(reserved + maxPages)) {
+        cache.release(node);
+        return;
+      }
+      waiting.shift();
       prefills.push({ request, node, maxPages });
       counts.cachedTokens += node.start;
       reserved += maxPages;
@@ -335,7 +340,9 @@ export function makeSampler(
         group,
         index,
         node: own,
-        maxPages: pagesFor(request.params.maxTokens) + (own === node ? pagesFor(request.prompt.length) : 0),
+        maxPages:
+          pagesFor(request.params.maxTokens) +
+          (own === node ? pagesFor(request.prompt.length - node.start) : 0),
       });
     });
     if (started[0]?.node !== node) cache.release(node);
@@ -356,11 +363,11 @@ export function makeSampler(
           `prompt of ${request.prompt.length} tokens and up to ${request.params.maxTokens} sampled ones: expected at most ${config.contextLength} in all (the model's context), got ${needed}`,
         );
       }
-      if (pagesOf(request) > pageCount) {
+      if (pagesOf(request, 0) > pageCount) {
         throw new R3Error(
           'engine',
           'no-memory',
-          `a request for ${request.count} completions: expected at most ${pageCount} pages of keys, got ${pagesOf(request)}; ask for fewer at a time or give the cache more memory`,
+          `a request for ${request.count} completions: expected at most ${pageCount} pages of keys, got ${pagesOf(request, 0)}; ask for fewer at a time or give the cache more memory`,
         );
       }
       waiting.push(request);
