@@ -1,9 +1,9 @@
 /**
  * Makes the start model: writes the data of each phase and trains on it with `r3 sft`, phase after phase.
  *
- *   npm run build && node scripts/run-ts.mjs scripts/start-model/make.ts --out DIR [--seed 1] [--exclude FILE ...]
+ *   npm run build && node scripts/run-ts.mjs scripts/start-model/make.ts --out DIR [--data-seed 0] [--init-seed 1] [--exclude FILE ...]
  *
- * The result is DIR/model, in bf16. The same seed, excluded rows and kernel variant give the same bytes; the shipped
+ * The result is DIR/model, in bf16. The same seeds, excluded rows and kernel variant give the same bytes; the shipped
  * model's are in models/start/README.md. `--exclude`: rows of a public set, kept out of all data so that they can be
  * reported on. `--from PHASE --model DIR` goes on from a model that was made before.
  */
@@ -18,7 +18,8 @@ import { PHASES, TRAINING, type Phase } from './phases.ts';
 const { values } = parseArgs({
   options: {
     out: { type: 'string' },
-    seed: { type: 'string', default: '1' },
+    'data-seed': { type: 'string', default: '0' },
+    'init-seed': { type: 'string', default: '1' },
     exclude: { type: 'string', multiple: true, default: [] },
     from: { type: 'string' },
     model: { type: 'string' },
@@ -43,7 +44,7 @@ for (const [i, phase] of PHASES.slice(first).entries()) {
     '--phase',
     phase.name,
     '--seed',
-    values.seed,
+    values['data-seed'],
     '--out',
     data,
     ...values.exclude.flatMap((file) => ['--exclude', file]),
@@ -59,7 +60,7 @@ for (const [i, phase] of PHASES.slice(first).entries()) {
     '--out',
     trained,
     ...sftOptions(phase, last),
-    ...(values.model === undefined && first + i === 0 ? ['--init-seed', values.seed] : []),
+    ...(values.model === undefined && first + i === 0 ? ['--init-seed', values['init-seed']] : []),
   );
   model = trained;
 }
