@@ -199,7 +199,7 @@ INLINE void scale_and_mask(float *scores, float scale, int32_t first, int32_t en
 }
 
 struct attention {
-  size_t H, J, D;
+  size_t H, J, D, runCount;
   float scale;
   const int32_t *runs, *spans, *trees;
   const float *q, *keys, *values;
@@ -290,8 +290,9 @@ static void attention_block(const struct attention *t, const int32_t *spans, siz
 
 static void attention_chunk(const void *context, size_t chunk, void *scratch) {
   const struct attention *t = context;
-  const size_t stripe = chunk % t->stripes, j = chunk / t->stripes % t->J;
-  const int32_t *run = t->runs + chunk / t->stripes / t->J * RUN_INTS;
+  /* Head by head: neighbouring runs often share a prefix, whose pages of one head then stay in the cache. */
+  const size_t stripe = chunk % t->stripes, j = chunk / t->stripes / t->runCount;
+  const int32_t *run = t->runs + chunk / t->stripes % t->runCount * RUN_INTS;
   const size_t row0 = (size_t)run[0], rows = (size_t)run[1];
   for (size_t i = stripe * t->blockRows; i < rows; i += t->stripes * t->blockRows)
     attention_block(t, t->spans + (size_t)run[3] * SPAN_INTS, (size_t)run[4], row0 + i,
@@ -301,8 +302,8 @@ static void attention_chunk(const void *context, size_t chunk, void *scratch) {
 KERNEL void OPNAME(attention)(size_t threads, size_t H, size_t J, size_t D, double scale, const int32_t *runs,
                               size_t runCount, const int32_t *spans, const float *q, const float *keyPages,
                               const float *valuePages, float *out, float *stats) {
-  struct attention t = {.H = H, .J = J, .D = D, .scale = (float)scale, .runs = runs, .spans = spans, .q = q,
-                        .keys = keyPages, .values = valuePages, .out = out, .stats = stats};
+  struct attention t = {.H = H, .J = J, .D = D, .runCount = runCount, .scale = (float)scale, .runs = runs,
+                        .spans = spans, .q = q, .keys = keyPages, .values = valuePages, .out = out, .stats = stats};
   if (runCount == 0) return;
   const size_t group = ceil_div(H, J);
   t.blockRows = max_n(1, FORWARD_ROWS / group);
