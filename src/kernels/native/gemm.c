@@ -339,9 +339,10 @@ KERNEL void OPNAME(gemm)(size_t threads, size_t M, size_t N, size_t K, const flo
   g.tiles = ceil_div(M, MR);
   g.panels = ceil_div(N, NR);
   g.groupTiles = min_n(g.tiles, GROUP_ROWS / MR);
-  /* Below about 20 microseconds of work a second thread costs more than it gives; one row waits for memory. */
+  /* Every chunk packs its rows of A anew, so there are few; below about 40 microseconds of work a second thread
+   * costs more than it gives. One row waits for memory, hence + 4. */
   const size_t groups = ceil_div(g.tiles, g.groupTiles), work = K * N * (M + 4);
-  const size_t wanted = threads == 1 ? 1 : min_n(max_n(work / 500000, 1), threads * 12);
+  const size_t wanted = threads == 1 ? 1 : min_n(max_n(work / 4000000, 1), threads * 4);
   g.panelChunks = min_n(ceil_div(wanted, groups), ceil_div(g.panels * NR, 64));
   g.groupPanels = ceil_div(g.panels, g.panelChunks);
   g.panelChunks = ceil_div(g.panels, g.groupPanels);
