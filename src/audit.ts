@@ -30,7 +30,7 @@ export type { AuditCheck } from './method/audit.ts';
 const GROUPS = 16;
 const KNOWN_PROBLEMS = 20;
 /** Draws of the audit's episodes: a step that training never has. */
-const AUDIT_STEP = 0xffff;
+const AUDIT_STEP = 0x40000000;
 
 /** All checks, passed or not. `tolerance`: see `auditLogprobs`. */
 export async function audit<P extends Problem>(

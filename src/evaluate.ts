@@ -20,17 +20,18 @@ import type { Conversation } from './text/chat.ts';
 /** Problems under way at a time. */
 const CONCURRENCY = 1024;
 
-/** Which of a seed's streams each kind of turn draws from. */
+/** Which of a seed's streams each kind of turn draws from: above the steps of a run. */
 const STREAM = {
-  attempt: 11,
-  reflection: 12,
-  retry: 13,
-  plain: 14,
-  fixed: 15,
-  foreign: 16,
-  fresh: 17,
-  forced: 18,
-  cross: 19,
+  attempt: 0x4000000b,
+  reflection: 0x4000000c,
+  retry: 0x4000000d,
+  plain: 0x4000000e,
+  fixed: 0x4000000f,
+  foreign: 0x40000010,
+  fresh: 0x40000011,
+  forced: 0x40000012,
+  cross: 0x40000013,
+  forcedRetry: 0x40000014,
 } as const;
 
 export interface EvaluateOptions {
@@ -126,17 +127,18 @@ export async function evaluate<P extends Problem>(
       return;
     }
     const own = failed[index] as FailedTry<P>;
-    const foreign = (failed[(index + 1) % failed.length] as FailedTry<P>).reflection;
+    const foreign = foreignReflection(failed, index);
     const [attempts, plain, afterFixed, afterForeign] = await Promise.all([
       fresh(),
       player.retry(problem, player.askAgainPlainly(problem, own.attempt), seedOf(STREAM.plain, place)),
       retryAfter(STREAM.fixed, own, fixed),
-      retryAfter(STREAM.foreign, own, foreign),
+      foreign !== undefined && hasEnded(foreign) ? retryAfter(STREAM.foreign, own, foreign) : null,
     ]);
     row.freshAttempts = attempts;
     row.secondTryWithoutReflection = trialOf(plain);
     row.afterFixedText = trialOf(afterFixed);
-    row.afterForeignReflection = trialOf(afterForeign, foreign);
+    row.afterForeignReflection =
+      foreign === undefined ? { passed: null, tokens: 0 } : trialOf(afterForeign, foreign);
     tick();
   });
   return { rows, failed };
@@ -157,10 +159,27 @@ export async function addForcedBeginning<P extends Problem>(
     const seedHere = hash32(seed, STREAM.forced, place);
     const reflection = first(await player.reflect(asked, 1, seedHere, beginning));
     const retry = hasEnded(reflection)
-      ? await player.retry(problem, player.askAgain(problem, asked, reflection), seedHere)
+      ? await player.retry(
+          problem,
+          player.askAgain(problem, asked, reflection),
+          hash32(seed, STREAM.forcedRetry, place),
+        )
       : null;
     (rows[place] as EvaluationRow).afterForcedBeginning = trialOf(retry, reflection);
   });
+}
+
+/** The reflection on the next failed first try at another problem; undefined when there is none. */
+function foreignReflection<P extends Problem>(
+  failed: readonly FailedTry<P>[],
+  index: number,
+): Written | undefined {
+  const own = failed[index] as FailedTry<P>;
+  for (let step = 1; step < failed.length; step++) {
+    const other = failed[(index + step) % failed.length] as FailedTry<P>;
+    if (other.problem.id !== own.problem.id) return other.reflection;
+  }
+  return undefined;
 }
 
 function trialOf(tried: Try | null, reflection?: Written): Trial {

@@ -76,5 +76,5 @@ export async function mine<P extends Problem>(
   };
 }
 
-/** Which of the seed's streams mining draws from. */
-const STREAM = 1;
+/** Which of the seed's streams mining draws from: far above the steps of a run, which are streams too. */
+const STREAM = 0x40000001;

@@ -15,6 +15,7 @@ import {
   evaluate,
   type Evaluation,
 } from './evaluate.ts';
+import { R3Error } from './lib/errors.ts';
 import { mine } from './mine.ts';
 import { audit, requireAudit, type AuditCheck } from './audit.ts';
 import { quickstartSummary, type QuickstartSummary } from './method/controls.ts';
@@ -137,11 +138,16 @@ export async function runQuickstart(
       train: trainOptions,
     });
 
+    const stopIfAsked = (): void => {
+      if (options.signal?.aborted === true)
+        throw new R3Error('config', 'cancelled', `stopped; what was done is in ${options.runDirectory}`);
+    };
     const measure = async (
       engine: Engine,
       temperature: number,
       name: string,
     ): Promise<Evaluation<CountdownProblem>> => {
+      stopIfAsked();
       hooks.phase(name, 2 * heldOut.length);
       return evaluate(player(engine, temperature), heldOut, {
         seed,
@@ -174,6 +180,7 @@ export async function runQuickstart(
       },
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
+    stopIfAsked();
     await trainEngine.save(`${options.runDirectory}/model`);
 
     const after = await measure(trainEngine, TEMPERATURE, 'measure the trained model');
@@ -183,6 +190,7 @@ export async function runQuickstart(
     const readings = await crossReadings(startPlayer, player(trainEngine, TEMPERATURE), before.failed, seed);
     const beginning = commonestBeginning(after.failed.map((f) => f.reflection));
     await addForcedBeginning(startPlayer, before, beginning, seed);
+    await addForcedBeginning(player(startEngine, 0), greedyBefore, beginning, seed);
     hooks.progress(1, {});
 
     const summary = quickstartSummary(

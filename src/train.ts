@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { collect } from './collect.ts';
 import type { Engine } from './engine/engine.ts';
 import { R3Error } from './lib/errors.ts';
-import { makeRng } from './lib/rng.ts';
+import { hash32, makeRng } from './lib/rng.ts';
 import { groupAdvantages, shuffledRewards } from './method/advantage.ts';
 import { reflectionDatum } from './method/datum.ts';
 import type { Episode, Failure, Problem } from './method/episode.ts';
@@ -166,7 +166,9 @@ function failuresOfStep<P extends Problem>(
   step: number,
 ): Failure<P>[] {
   const stepsPerPass = Math.floor(failures.length / options.failuresPerStep);
-  const order = makeRng(options.seed, Math.floor(step / stepsPerPass)).shuffle([...failures.keys()]);
+  const order = makeRng(hash32(options.seed, ORDER_STREAM, Math.floor(step / stepsPerPass))).shuffle([
+    ...failures.keys(),
+  ]);
   const from = (step % stepsPerPass) * options.failuresPerStep;
   return order.slice(from, from + options.failuresPerStep).map((index) => failures[index] as Failure<P>);
 }
@@ -177,7 +179,7 @@ function setAdvantages(episodes: Episode[], options: TrainOptions, step: number)
   const groups = Array.from({ length: episodes.length / G }, (_, g) => episodes.slice(g * G, (g + 1) * G));
   let rewards = groups.map((group) => group.map((episode) => episode.reward));
   if (options.shuffleRewards)
-    rewards = shuffledRewards(rewards, makeRng(options.seed, SHUFFLE_STREAM, step << 16));
+    rewards = shuffledRewards(rewards, makeRng(hash32(options.seed, SHUFFLE_STREAM, step)));
   groups.forEach((group, g) => {
     const advantages = groupAdvantages(rewards[g] as (number | null)[], {
       scale: options.scaleRewards,
@@ -187,7 +189,9 @@ function setAdvantages(episodes: Episode[], options: TrainOptions, step: number)
   });
 }
 
-const SHUFFLE_STREAM = 0x5f;
+/** Above the steps of a run, which are streams too. */
+const SHUFFLE_STREAM = 0x40000002;
+const ORDER_STREAM = 0x40000003;
 
 /** The paper's values where it states them (`learningRate`, `beta`, schedule, 256 episodes a step), TRL's elsewhere. */
 export function defaultTrainOptions(): TrainOptions {

@@ -178,8 +178,7 @@ async function loadPrompts(
   flags: Flags,
 ): Promise<{ prompts: number[][]; stopIds: number[] }> {
   if (flags.tokens !== undefined) {
-    const rows = await loadTokenRows(flags.tokens);
-    return { prompts: rows.map(({ tokens }) => tokens), stopIds: tokenizer?.eosIds ?? eosIds(model) };
+    return { prompts: await loadTokenRows(flags.tokens, model), stopIds: tokenizer?.eosIds ?? eosIds(model) };
   }
   const texts = flags.prompt ?? [];
   if (tokenizer === undefined)

@@ -6,6 +6,7 @@
  */
 import type { ModelConfig } from '../engine/local/config.ts';
 import { ACTIVATION_BYTES, CACHE_BYTES } from '../engine/local/core.ts';
+import { cachePages } from '../engine/local/sampler.ts';
 import { planActivations } from '../engine/local/trainer.ts';
 import { makeLayout, type Matrix } from '../engine/local/weights.ts';
 
@@ -47,14 +48,15 @@ export function planMemory(config: ModelConfig, { dtype, trainable, reference }:
   const referenceBytes = reference ? master + packed : 0;
   const activationBytes = trainable ? ACTIVATION_BYTES : 0;
   const { rowsKept, rowsRecomputed } = planActivations(config, ACTIVATION_BYTES);
+  const cacheBytes = cachePages(config, CACHE_BYTES).bytes;
   return {
     parameters: layout.length,
     weightBytes,
     optimizerBytes,
     referenceBytes,
-    cacheBytes: CACHE_BYTES,
+    cacheBytes,
     activationBytes,
-    totalBytes: weightBytes + optimizerBytes + referenceBytes + CACHE_BYTES + activationBytes,
+    totalBytes: weightBytes + optimizerBytes + referenceBytes + cacheBytes + activationBytes,
     tokensKept: rowsKept,
     tokensRecomputed: rowsRecomputed,
   };

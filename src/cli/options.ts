@@ -118,9 +118,10 @@ export interface PlayerFlags {
 
 /** How attempts, reflections and retries are sampled. */
 export function addPlayerOptions(command: Command): Command {
+  // Greedy siblings are one reflection: there is nothing to learn from at temperature 0.
   addFilterOptions(
     command.addOption(
-      real('--temperature <t>', 'divides the logits before sampling; 0 is greedy', { min: 0 }).default(1),
+      real('--temperature <t>', 'divides the logits before sampling', { above: 0 }).default(1),
     ),
   );
   const limit = '(default: a quarter of the context, at most 512)';

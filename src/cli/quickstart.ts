@@ -9,6 +9,7 @@ import { addExamples, seed, threads } from './options.ts';
 import { renderEpisode, reportEpisode, writeRunReport } from './reading.ts';
 import { giveSummary } from './results.ts';
 import { kernelBuild, nextRun } from './session.ts';
+import { renderTable } from './table.ts';
 import { cliProgress } from './watch.ts';
 
 interface Flags {
@@ -53,7 +54,13 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
   let result: QuickstartResult;
   try {
     result = await runQuickstart(
-      { seed: flags.seed, shuffleRewards: flags.shuffleRewards ?? false, runDirectory: directory, engine },
+      {
+        seed: flags.seed,
+        shuffleRewards: flags.shuffleRewards ?? false,
+        runDirectory: directory,
+        engine,
+        signal: io.stopSignal(),
+      },
       {
         phase: (name, total) => progress.phase(name, total),
         progress: (done, fields) => progress.update(done, fields),
@@ -70,6 +77,11 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
     return;
   }
   giveSummary(result.summary, io);
+  printLine(io, `\n${profileTable(result)}`);
+  printLine(
+    io,
+    `\nThe forced beginning, of the start model's reflections, is what most reflections of the trained model begin with: ${result.forcedBeginning}`,
+  );
   const prompts = countdown.prompts('short');
   for (const episode of result.episodes) {
     printLine(io, `\n${renderEpisode(reportEpisode(countdown, prompts, episode))}`);
@@ -77,4 +89,21 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
   printLine(io, `\nrun     ${directory}`);
   printLine(io, `model   ${directory}/model`);
   printLine(io, `report  ${report}`);
+}
+
+/** What training changed about the reflections themselves. */
+function profileTable({ profile: { before, after }, lastSteps }: QuickstartResult): string {
+  const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
+  const kinds = [...new Set([...Object.keys(before.kinds), ...Object.keys(after.kinds)])].toSorted();
+  return renderTable(
+    ['reflections on failed first tries', 'before', 'after'],
+    [
+      ...kinds.map((kind) => [kind, percent(before.kinds[kind] ?? 0), percent(after.kinds[kind] ?? 0)]),
+      ['with a true hint', percent(before.trueHints), percent(after.trueHints)],
+      ['true, of those that hint', percent(before.trueOfHints), percent(after.trueOfHints)],
+      ['mean length, tokens', before.meanTokens.toFixed(1), after.meanTokens.toFixed(1)],
+      ['KL to the start model, nats per token, last steps', '0', lastSteps.kl.toFixed(3)],
+      ['groups without signal, last steps', '', percent(lastSteps.withoutSignal)],
+    ],
+  );
 }

@@ -54,7 +54,7 @@ export function define(command: Command, io: Io): void {
 }
 
 async function score(model: string, flags: Flags, io: Io): Promise<void> {
-  const rows = await loadTokenRows(flags.tokens);
+  const rows = await loadTokenRows(flags.tokens, model);
   const gradients = flags.gradients === true;
   const opening = openEngine(io, { model, trainable: gradients, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
@@ -63,7 +63,7 @@ async function score(model: string, flags: Flags, io: Io): Promise<void> {
       if (flags.json === true) printJson(io, scored);
       else table.push(summaryOf(scored, table.length + 1));
     };
-    const datums = rows.map(({ tokens }) => datumOf(tokens));
+    const datums = rows.map((tokens) => datumOf(tokens));
     if (gradients) for (const datum of datums) give(await withGradients(engine, datum));
     else {
       for (let from = 0; from < datums.length; from += BATCH) {

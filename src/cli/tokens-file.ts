@@ -1,28 +1,22 @@
 /**
- * Rows of token ids: a .jsonl file with `{"tokens": [1, 5, 9]}` on each line.
- *
- * Checks what a file can be checked for without a model; ids outside a vocabulary are found by the engine.
+ * Rows of token ids: a .jsonl file with `{"tokens": [1, 5, 9]}` on each line, checked against a model's config.
  */
 import { z } from 'zod';
+import { loadModelConfig } from '../engine/local/config.ts';
 import { placeOf, readRows } from '../tasks/rows.ts';
 import { rowError } from './session.ts';
 
 /** Far more than any context. */
 const MAX_TOKENS = 1 << 20;
 
-export interface TokenRow {
-  tokens: number[];
-  /** `rows.jsonl line 3`, for messages. */
-  where: string;
-}
-
 const schema = z.looseObject({
   tokens: z.array(z.int().min(0)).min(1).max(MAX_TOKENS),
 });
 
-/** All rows. Throws R3Error `bad-row` with file and line, `bad-file`. */
-export async function loadTokenRows(path: string): Promise<TokenRow[]> {
-  const rows: TokenRow[] = [];
+/** The ids of all rows. Throws R3Error `bad-row` with file and line, `bad-file`. */
+export async function loadTokenRows(path: string, model: string): Promise<number[][]> {
+  const { vocabularySize, contextLength } = loadModelConfig(model).config;
+  const rows: number[][] = [];
   for await (const { row, line } of readRows(path)) {
     const where = placeOf(path, line);
     const parsed = schema.safeParse(row);
@@ -34,7 +28,21 @@ export async function loadTokenRows(path: string): Promise<TokenRow[]> {
         new Error(`${field}: expected token ids in "tokens", got: ${issue?.message ?? 'a malformed row'}`),
       );
     }
-    rows.push({ tokens: parsed.data.tokens, where });
+    const { tokens } = parsed.data;
+    const unknown = tokens.find((id) => id >= vocabularySize);
+    if (unknown !== undefined) {
+      throw rowError(
+        where,
+        new Error(`tokens: expected ids from 0 to ${vocabularySize - 1}, got ${unknown}`),
+      );
+    }
+    if (tokens.length > contextLength) {
+      throw rowError(
+        where,
+        new Error(`tokens: expected at most ${contextLength} (the model's context), got ${tokens.length}`),
+      );
+    }
+    rows.push(tokens);
   }
   return rows;
 }

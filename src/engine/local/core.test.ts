@@ -191,12 +191,52 @@ describe.each(builds.map((ops) => ({ name: `${ops.build} ${ops.variant}`, ops })
     );
   });
 
+  test('a prompt that shares a prefix with a run that fills the smallest cache is computed without it', () => {
+    const core = open({ cacheBytes: 0 });
+    const request = { count: 1, params: { ...greedy, maxTokens: 4 }, seed: 1 };
+    const first = { ...request, prompt: randomTokens(120, 1) };
+    const second = { ...request, prompt: [...first.prompt.slice(0, 20), ...randomTokens(100, 2)] };
+    expect([sampleAll(core, [first])[0], sampleAll(core, [second])[0]]).toEqual(
+      sampleAll(open(), [first, second]),
+    );
+  });
+
+  test('a request that fits the context fits the smallest cache', () => {
+    const core = open({ cacheBytes: 0 });
+    for (let prompt = 1; prompt < 128; prompt += 9) {
+      const [[completion]] = sampleAll(core, [
+        {
+          prompt: randomTokens(prompt, prompt),
+          count: 1,
+          params: { ...greedy, maxTokens: 128 - prompt },
+          seed: 1,
+        },
+      ]) as unknown as [[{ tokens: number[] }]];
+      expect(completion.tokens.length).toBe(128 - prompt);
+    }
+  });
+
   test('bad requests are refused by name', () => {
     const core = open();
     const request = { prompt: [1, 2, 3], count: 1, params: greedy, seed: 1 };
     expect(() => sampleAll(core, [{ ...request, prompt: randomTokens(120, 1) }])).toThrow(
       'expected at most 128 in all',
     );
+    for (const params of [
+      { temperature: -1 },
+      { temperature: NaN },
+      { maxTokens: 0 },
+      { maxTokens: 1.5 },
+      { topP: 2 },
+    ]) {
+      expect(() => sampleAll(core, [{ ...request, params: { ...greedy, ...params } }])).toThrow(
+        `${Object.keys(params)[0]}: expected`,
+      );
+    }
+    expect(() => sampleAll(core, [{ ...request, prompt: [] }])).toThrow(
+      'prompt: expected at least one token',
+    );
+    expect(sampleAll(core, [request])[0]).toHaveLength(1);
     expect(() => sampleAll(core, [{ ...request, prompt: [31] }])).toThrow(
       'expected token ids from 0 to 30, got 31',
     );

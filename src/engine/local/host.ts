@@ -132,6 +132,10 @@ export function serveEngine(port: MessagePort, options: LocalEngineOptions): voi
     sampling.clear();
     queue.length = 0;
     pumping = false;
+    opening.then(
+      (core) => core.sampler.reset(),
+      () => undefined,
+    );
   }
 
   port.on('message', (message: ToEngine) => {

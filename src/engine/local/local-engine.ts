@@ -27,17 +27,23 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
   let nextId = 0;
   let worker: Worker | undefined;
 
+  let ended = false;
   const failAll = (error: Error): void => {
     for (const { reject } of pending.values()) reject(error);
     pending.clear();
   };
+  const end = (): void => {
+    ended = true;
+    failAll(new R3Error('engine', 'cancelled', 'the engine was closed'));
+  };
+  port.on('close', end);
   if (thread) {
     worker = new Worker(workerUrl(), {
       workerData: { port: far, options: engineOptions },
       transferList: [far],
     });
     worker.on('error', (error) => failAll(error));
-    worker.on('exit', () => failAll(new R3Error('engine', 'cancelled', 'the engine was closed')));
+    worker.on('exit', end);
   } else {
     serveEngine(far, engineOptions);
   }
@@ -67,6 +73,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
     signal?: AbortSignal,
     onToken?: Pending['onToken'],
   ): Promise<Calls[Name]['output']> {
+    if (ended) return Promise.reject(new R3Error('engine', 'cancelled', 'the engine was closed'));
     const id = nextId++;
     return new Promise((resolve, reject) => {
       const onAbort = (): void => port.postMessage({ kind: 'cancel', id } satisfies ToEngine);
@@ -102,6 +109,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
   });
 
   async function close(): Promise<void> {
+    if (ended) return;
     port.postMessage({ kind: 'close' } satisfies ToEngine);
     await new Promise<void>((resolve) => {
       port.once('close', resolve);

@@ -46,6 +46,8 @@ export interface Sampler {
   step(): void;
   /** Forgets cached keys, after the weights changed. */
   clear(): void;
+  /** Drops everything under way, after a step failed. */
+  reset(): void;
   counts: { sampledTokens: number; prefilledTokens: number; cachedTokens: number };
 }
 
@@ -86,10 +88,7 @@ export function makeSampler(
 ): Sampler {
   const { hiddenSize: C, vocabularySize: V, heads: H, kvHeads: J, headSize: D, layers: L } = config;
   const pageFloats = J * D * PAGE_SIZE;
-  const pageCount = Math.max(
-    pagesFor(config.contextLength),
-    Math.floor(options.cacheBytes / (L * 2 * pageFloats * 4)),
-  );
+  const pageCount = cachePages(config, options.cacheBytes).count;
   const pages: Pages[] = Array.from({ length: L }, () => ({
     keys: ops.f32(pageCount * pageFloats),
     values: ops.f32(pageCount * pageFloats),
@@ -115,11 +114,15 @@ export function makeSampler(
       const idle = prefills.length === 0 && branches.length === 0;
       if (!idle && rows + request.count > ROWS_PER_STEP) return;
       // The last prompt token is always computed: its logits are where the completions start.
-      const node = cache.open(request.prompt, options.share ? request.prompt.length - 1 : 0);
-      const maxPages = pagesOf(request, node.start);
-      if (!idle && !cache.makeRoom(reserved + maxPages)) {
+      let node = cache.open(request.prompt, options.share ? request.prompt.length - 1 : 0);
+      let maxPages = pagesOf(request, node.start);
+      if (!cache.makeRoom(reserved + maxPages)) {
         cache.release(node);
-        return;
+        if (!idle) return;
+        // A shared prefix keeps all pages of its run: alone, and without it, the request fits.
+        node = cache.open(request.prompt, 0);
+        maxPages = pagesOf(request, 0);
+        assert(cache.makeRoom(maxPages), 'an admitted request does not fit an idle cache');
       }
       waiting.shift();
       prefills.push({ request, node, maxPages });
@@ -355,6 +358,7 @@ export function makeSampler(
       return waiting.length > 0 || prefills.length > 0 || branches.length > 0;
     },
     add(request) {
+      checkRequest(request);
       const needed = request.prompt.length + request.params.maxTokens;
       if (needed > config.contextLength) {
         throw new R3Error(
@@ -418,6 +422,12 @@ export function makeSampler(
       prefills = prefills.filter((p) => !batch.ready.some((r) => r.prefill === p));
       branches = going;
     },
+    reset() {
+      waiting.length = 0;
+      prefills = [];
+      branches = [];
+      cache.clear();
+    },
     clear() {
       assert(
         prefills.length === 0 && branches.length === 0,
@@ -426,6 +436,31 @@ export function makeSampler(
       cache.clear();
     },
   };
+}
+
+/** Throws R3Error `bad-option` for what the kernels would refuse in the middle of a batch. */
+function checkRequest({ prompt, count, params, seed }: SamplerRequest): void {
+  const { temperature, maxTokens, topK = 0, topP = 1, minP = 0 } = params;
+  const checks: [string, number, boolean, string][] = [
+    ['prompt', prompt.length, prompt.length > 0, 'at least one token'],
+    ['count', count, Number.isInteger(count) && count > 0, 'a whole number above 0'],
+    ['maxTokens', maxTokens, Number.isInteger(maxTokens) && maxTokens > 0, 'a whole number above 0'],
+    ['temperature', temperature, temperature >= 0 && temperature < Infinity, 'a finite number of at least 0'],
+    ['topK', topK, Number.isInteger(topK) && topK >= 0 && topK < 2 ** 31, 'a whole number of at least 0'],
+    ['topP', topP, topP >= 0 && topP <= 1, 'a number from 0 to 1'],
+    ['minP', minP, minP >= 0 && minP <= 1, 'a number from 0 to 1'],
+    ['seed', seed, Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32, 'an unsigned 32-bit integer'],
+  ];
+  for (const [name, got, ok, expected] of checks) {
+    if (!ok) throw new R3Error('engine', 'bad-option', `${name}: expected ${expected}, got ${got}`);
+  }
+}
+
+/** Pages of the cache: what `cacheBytes` holds, and at least what a prompt and one completion of the longest context take. */
+export function cachePages(config: ModelConfig, cacheBytes: number): { count: number; bytes: number } {
+  const pageBytes = config.layers * 2 * config.kvHeads * config.headSize * PAGE_SIZE * 4;
+  const count = Math.max(pagesFor(config.contextLength) + 2, Math.floor(cacheBytes / pageBytes));
+  return { count, bytes: count * pageBytes };
 }
 
 function completionOf(branch: Branch): Completion {
