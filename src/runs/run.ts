@@ -5,7 +5,7 @@
  *   metrics.jsonl     a row per step          episodes.jsonl   every reflection and retry
  *   failures.jsonl    the failed attempts     timings.jsonl    wall-clock times, the only log that has any
  *   checkpoints/000100/   what the engine saved, and state.json: step, log lengths, file sizes, the loop's state
- *   evaluation.json   log.txt   report.html
+ *   evaluation.json   log.txt   report.html   lock: the process that writes the run
  *
  * A checkpoint notes how many records each log held. Resuming cuts the logs back to that and goes on, so that the
  * same seed and configuration give the same bytes in metrics, episodes and failures however often a run is killed.
@@ -36,6 +36,7 @@ import type { JsonlFile } from '../lib/jsonl.ts';
 import type { Episode, Failure, Written } from '../method/episode.ts';
 
 const VERSION = 1;
+const LOCK = 'lock';
 const LOGS = ['metrics', 'episodes', 'failures', 'timings'] as const;
 const CHECKPOINT_NAME = /^\d{6,}$/;
 
@@ -124,6 +125,7 @@ export function createRun(directory: string, config: RunConfig): Run {
 export function openRun(directory: string): Run {
   const config = readConfig(directory);
   const checkpoints = join(directory, 'checkpoints');
+  takeLock(directory);
   const opened: JsonlFile[] = [];
   const open = (name: LogName): JsonlFile => {
     const file = openJsonl(join(directory, `${name}.jsonl`));
@@ -144,6 +146,36 @@ export function openRun(directory: string): Run {
   } catch (error) {
     for (const file of opened) file.close();
     throw storeError(directory, error);
+  }
+}
+
+/**
+ * One process writes a run: its id stands in the lock. A lock whose process is gone was left by a kill and is taken
+ * over. Throws R3Error `mismatch` when another process is at work.
+ */
+function takeLock(directory: string): void {
+  const path = join(directory, LOCK);
+  if (existsSync(path)) {
+    const pid = Number(readFileSync(path, 'utf8'));
+    if (pid !== process.pid && isAlive(pid)) {
+      throw new R3Error(
+        'store',
+        'mismatch',
+        `${directory}: expected a run that nobody writes, got one that process ${pid} writes; stop it, or remove ${path} if it is another program`,
+      );
+    }
+  }
+  writeFileAtomic(path, String(process.pid));
+}
+
+function isAlive(pid: number): boolean {
+  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Not permitted: it is there, and somebody else's.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
@@ -235,6 +267,7 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
     },
     close: () => {
       for (const log of LOGS) logs[log].close();
+      rmSync(join(directory, LOCK), { force: true });
     },
   };
 }
