@@ -170,7 +170,7 @@ describe('bad input is one line on stderr and exit code 1:', () => {
   test('a token id outside the vocabulary', async () => {
     await refused(
       score(MODEL, write('ids.jsonl', [{ tokens: [1, 61] }])),
-      'expected token ids from 0 to 60, got 61',
+      'ids.jsonl line 1: tokens: expected ids from 0 to 60, got 61',
     );
   });
 
