@@ -14,15 +14,20 @@
 #endif
 
 enum {
-  STEPS = 256,                   /* steps of a K block: a panel of it is half of a 32 KiB first-level cache */
-  GROUP_ROWS = MR >= 8 ? 192 : 96, /* rows of A that are packed at a time */
 #ifdef __AVX512BF16__
   BF16_A = 1, /* floats per row and step of packed A: a pair, for the dot product instruction */
+  WIDEN_FROM = 1 << 30,
 #else
   BF16_A = 2, /* two rounded floats */
+  /* From this many row tiles on, a panel of pairs is widened to f32 once rather than by every tile. */
+  WIDEN_FROM = ACCUMULATORS == 8 ? 2 : 3,
 #endif
-  /* Without fused multiply-add the widening of pairs is not hidden: for several row tiles it is done once. */
-  WIDEN_FIRST = ACCUMULATORS == 8,
+  /* Steps of a K block: a panel of it, widened where it is, is half of a 32 KiB first-level cache. */
+  STEPS_F32 = 256,
+  STEPS_BF16 = STEPS_F32 / BF16_A,
+  GROUP_ROWS = MR >= 8 ? 192 : 96, /* rows of A that are packed at a time */
+  FEW = 4,                         /* row tiles below this number wait for memory */
+  TURN = ACCUMULATORS == 8 ? 1 : ACCUMULATORS == 12 ? 4 : 2, /* k per turn of the inner loop; a widened pair is two */
 };
 
 struct blocks {
@@ -30,8 +35,8 @@ struct blocks {
 };
 
 /* K blocks, in steps. */
-static struct blocks k_blocks(size_t steps) {
-  size_t count = max_n(1, ceil_div(steps, STEPS));
+static struct blocks k_blocks(size_t steps, packed_type type) {
+  size_t count = max_n(1, ceil_div(steps, type == BF16 ? STEPS_BF16 : STEPS_F32));
   return (struct blocks){count, ceil_div(steps, count)};
 }
 
@@ -70,38 +75,23 @@ INLINE void store_tile(const int mr, vf s[MR][NV], float *c, size_t ldc, size_t 
     }
 }
 
-INLINE void prefetch_step(struct ahead *next) {
-  UNROLL for (int j = 0; j < NR; j += 16) __builtin_prefetch(next->at + j, 0, 2);
-  next->at += next->stride;
+/* sum += a b. GCC is given the instruction: it else moves sums between registers, fifteen moves in 48 products. */
+INLINE void add_product(vf *sum, vf a, vf b) {
+#if defined __AVX2__ && defined __FMA__ && !defined __AVX512F__ && !defined __clang__
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
+#else
+  *sum += a * b;
+#endif
 }
 
-/*
- * Steps through packed A (`width` floats per row and step) and a panel of B. The counter goes by `unit`. In WASM
- * that is mr: V8 then needs one addition and one scaled address per operand, which are a sixth of the loop.
- */
-#ifdef __wasm__
-#define UNIT(mr) (mr)
-#else
-#define UNIT(mr) 1
-#endif
-#define EACH_STEP(mr, o) size_t o = 0; o != steps * UNIT(mr); o += UNIT(mr)
-#define A_AT(mr, o, width) (a + (o) * ((mr) / UNIT(mr)) * (width))
-#define B_AT(mr, o) (b + (NR % UNIT(mr) == 0 ? (o) * (NR / UNIT(mr)) : (o) / UNIT(mr) * NR))
-
-INLINE void tile_f32(const int mr, size_t steps, const float *a, const float *b, struct ahead next, float *c,
-                     size_t ldc, size_t columns, bool add) {
-  vf s[MR][NV] = {0};
-  UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
-  for (EACH_STEP(mr, o)) {
-    const float *ak = A_AT(mr, o, 1), *bk = B_AT(mr, o);
-    vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = load(bk + j * VL);
-    prefetch_step(&next);
-    UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[i] * row[j];
-    }
+/* One k: s += a[row] b[column]. */
+INLINE void step_f32(const int mr, vf s[MR][NV], const float *a, const float *b) {
+  vf row[NV];
+  UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * VL);
+  UNROLL for (int i = 0; i < mr; i++) {
+    const vf ai = splat(a[i]);
+    UNROLL for (int j = 0; j < NV; j++) add_product(&s[i][j], ai, row[j]);
   }
-  store_tile(mr, s, c, ldc, columns, add);
 }
 
 #ifdef __AVX512BF16__
@@ -113,20 +103,13 @@ INLINE vf dot_pairs(vf sum, vf a, vf b) {
   return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(__m512i)a, (__m512bh)(__m512i)b);
 }
 
-INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b, struct ahead next, float *c,
-                      size_t ldc, size_t columns, bool add) {
-  vf s[MR][NV] = {0};
-  UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
-  for (EACH_STEP(mr, o)) {
-    const float *ak = A_AT(mr, o, 1), *bk = B_AT(mr, o);
-    vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = load(bk + j * VL);
-    prefetch_step(&next);
-    UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] = dot_pairs(s[i][j], splat(ak[i]), row[j]);
-    }
+/* Two k. */
+INLINE void step_bf16(const int mr, vf s[MR][NV], const float *a, const float *b) {
+  vf row[NV];
+  UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * VL);
+  UNROLL for (int i = 0; i < mr; i++) {
+    UNROLL for (int j = 0; j < NV; j++) s[i][j] = dot_pairs(s[i][j], splat(a[i]), row[j]);
   }
-  store_tile(mr, s, c, ldc, columns, add);
 }
 #else
 /* The odd k of a pair: its high half. Without the barrier GCC masks instead, needs one more register and spills. */
@@ -140,27 +123,46 @@ INLINE vf high_half(vu pair) {
 #endif
 }
 
-/* The pairs are widened in registers, which is exact: an f32 whose low half is zero. */
-INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b, struct ahead next, float *c,
-                      size_t ldc, size_t columns, bool add) {
+/* Two k. The pairs are widened in registers, which is exact: an f32 whose low half is zero. */
+INLINE void step_bf16(const int mr, vf s[MR][NV], const float *a, const float *b) {
+  vf row[NV];
+  UNROLL for (int j = 0; j < NV; j++) row[j] = (vf)((vu)load(b + j * VL) << 16);
+  UNROLL for (int i = 0; i < mr; i++) {
+    const vf ai = splat(a[i]);
+    UNROLL for (int j = 0; j < NV; j++) add_product(&s[i][j], ai, row[j]);
+  }
+  UNROLL for (int j = 0; j < NV; j++) row[j] = high_half((vu)load(b + j * VL));
+  UNROLL for (int i = 0; i < mr; i++) {
+    const vf ai = splat(a[mr + i]);
+    UNROLL for (int j = 0; j < NV; j++) add_product(&s[i][j], ai, row[j]);
+  }
+}
+#endif
+
+/*
+ * Steps through packed A (`width` floats per row and step) and a panel of B, several steps per turn of the loop:
+ * a core that another hyperthread uses too issues few instructions beside the products. `few` row tiles cannot
+ * hide memory, so each brings near as many lines as it reads.
+ */
+INLINE void tile(const int mr, const packed_type type, const bool few, size_t steps, const float *a,
+                 const float *b, struct ahead next, float *c, size_t ldc, size_t columns, bool add) {
+  const size_t width = type == BF16 ? BF16_A : 1, turn = max_n(TURN / width, 1), stepA = (size_t)mr * width;
+  const int lines = ((few ? (int)turn : 1) * NR + 15) / 16;
   vf s[MR][NV] = {0};
   UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
-  for (EACH_STEP(mr, o)) {
-    const float *ak = A_AT(mr, o, 2), *bk = B_AT(mr, o);
-    vf row[NV];
-    UNROLL for (int j = 0; j < NV; j++) row[j] = (vf)((vu)load(bk + j * VL) << 16);
-    prefetch_step(&next);
-    UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[i] * row[j];
+  for (; steps >= turn; steps -= turn, a += turn * stepA, b += turn * NR, next.at += turn * next.stride) {
+    UNROLL for (int line = 0; line < lines; line++) __builtin_prefetch(next.at + line * 16, 0, 2);
+    UNROLL for (size_t u = 0; u < turn; u++) {
+      if (type == BF16) step_bf16(mr, s, a + u * stepA, b + u * NR);
+      else step_f32(mr, s, a + u * stepA, b + u * NR);
     }
-    UNROLL for (int j = 0; j < NV; j++) row[j] = high_half((vu)load(bk + j * VL));
-    UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < NV; j++) s[i][j] += ak[mr + i] * row[j];
-    }
+  }
+  for (; steps > 0; steps--, a += stepA, b += NR) {
+    if (type == BF16) step_bf16(mr, s, a, b);
+    else step_f32(mr, s, a, b);
   }
   store_tile(mr, s, c, ldc, columns, add);
 }
-#endif
 
 #if defined __AVX512F__
 #define EACH_MR(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
@@ -172,18 +174,19 @@ INLINE void tile_bf16(const int mr, size_t steps, const float *a, const float *b
 #define EACH_MR(X) X(1) X(2) X(3) X(4)
 #endif
 
-#define DEFINE_TILES(mr)                                                                                        \
-  static void tile_f32_##mr(size_t steps, const float *a, const float *b, struct ahead next, float *c,          \
-                            size_t ldc, size_t columns, bool add) {                                             \
-    tile_f32(mr, steps, a, b, next, c, ldc, columns, add);                                                      \
-  }                                                                                                             \
-  static void tile_bf16_##mr(size_t steps, const float *a, const float *b, struct ahead next, float *c,         \
-                             size_t ldc, size_t columns, bool add) {                                            \
-    tile_bf16(mr, steps, a, b, next, c, ldc, columns, add);                                                     \
+#define DEFINE_TILE(name, mr, type, few)                                                                        \
+  static void name(size_t steps, const float *a, const float *b, struct ahead next, float *c, size_t ldc,       \
+                   size_t columns, bool add) {                                                                  \
+    tile(mr, type, few, steps, a, b, next, c, ldc, columns, add);                                               \
   }
+#define DEFINE_TILES(mr)                                                                                        \
+  DEFINE_TILE(tile_f32_##mr, mr, F32, false)                                                                    \
+  DEFINE_TILE(tile_bf16_##mr, mr, BF16, false)                                                                  \
+  DEFINE_TILE(tile_few_f32_##mr, mr, F32, true)                                                                 \
+  DEFINE_TILE(tile_few_bf16_##mr, mr, BF16, true)
 EACH_MR(DEFINE_TILES)
-#define TILE_ENTRY(mr) {tile_f32_##mr, tile_bf16_##mr},
-static const tile_fn tiles_of[MR + 1][2] = {{0, 0}, EACH_MR(TILE_ENTRY)};
+#define TILE_ENTRY(mr) {{tile_f32_##mr, tile_bf16_##mr}, {tile_few_f32_##mr, tile_few_bf16_##mr}},
+static const tile_fn tiles_of[MR + 1][2][2] = {{{0}}, EACH_MR(TILE_ENTRY)}; /* rows, few, type */
 
 /* ---- Packing A: [step][mr] of one row tile ---- */
 
@@ -298,8 +301,9 @@ static void gemm_chunk(const void *context, size_t chunk, void *scratch) {
   const size_t steps = step_count(g->K, g->type), perStep = g->type == BF16 ? 2 : 1;
   const size_t widthA = g->type == BF16 ? BF16_A : 1;
   const size_t row0 = tile_row(g, tile0);
-  const struct blocks blocks = k_blocks(steps);
-  float *widened = scratch, *packedA = widened + (WIDEN_FIRST ? 2 * blocks.size * NR : 0);
+  const struct blocks blocks = k_blocks(steps, g->type);
+  const bool few = tile1 - tile0 < FEW, widen = g->type == BF16 && tile1 - tile0 >= WIDEN_FROM;
+  float *widened = scratch, *packedA = widened + 2 * STEPS_BF16 * NR;
 
   for (size_t block = 0; block < blocks.count; block++) {
     const size_t step0 = block * blocks.size, depth = min_n(blocks.size, steps - step0);
@@ -313,19 +317,13 @@ static void gemm_chunk(const void *context, size_t chunk, void *scratch) {
       const float *b = g->packed + step0 * g->panels * NR + panel * depth * NR;
       const size_t columns = min_n(NR, g->N - panel * NR), share = ceil_div(NR, tile1 - tile0);
       const float *following = b + depth * NR;
-      packed_type type = g->type;
-      size_t tileSteps = depth;
-      if (WIDEN_FIRST && type == BF16 && tile1 - tile0 > 1) {
-        widen_panel(widened, b, depth);
-        b = widened;
-        type = F32;
-        tileSteps = 2 * depth;
-      }
+      if (widen) widen_panel(widened, b, depth);
       for (size_t tile = tile0; tile < tile1; tile++) {
         size_t row = tile_row(g, tile), mr = tile_row(g, tile + 1) - row;
-        const struct ahead next = {following + (tile - tile0) * share * depth, share};
-        tiles_of[mr][type](tileSteps, packedA + (row - row0) * depth * widthA, b, next,
-                           g->c + row * g->N + panel * NR, g->N, columns, g->accumulate || block > 0);
+        const struct ahead next = {following + (tile - tile0) * share * depth, widen ? share / 2 : share};
+        tiles_of[mr][few][widen ? F32 : g->type](widen ? 2 * depth : depth, packedA + (row - row0) * depth * widthA,
+                                                 widen ? widened : b, next, g->c + row * g->N + panel * NR, g->N,
+                                                 columns, g->accumulate || block > 0);
       }
     }
   }
@@ -346,10 +344,9 @@ KERNEL void OPNAME(gemm)(size_t threads, size_t M, size_t N, size_t K, const flo
   g.panelChunks = min_n(ceil_div(wanted, groups), ceil_div(g.panels * NR, 64));
   g.groupPanels = ceil_div(g.panels, g.panelChunks);
   g.panelChunks = ceil_div(g.panels, g.groupPanels);
-  const size_t depth = k_blocks(step_count(K, type)).size;
+  const size_t depth = k_blocks(step_count(K, type), type).size, widthA = type == BF16 ? BF16_A : 1;
   parallel(threads, gemm_chunk, &g, groups * g.panelChunks,
-           ((WIDEN_FIRST ? 2 * depth * NR : 0) + g.groupTiles * MR * depth * (type == BF16 ? BF16_A : 1) + 64) *
-               sizeof(float));
+           (2 * STEPS_BF16 * NR + g.groupTiles * MR * depth * widthA + 64) * sizeof(float));
 }
 
 /* ---- Packing B ---- */
@@ -421,7 +418,7 @@ static void pack_chunk(const void *context, size_t chunk, void *scratch) {
   (void)scratch;
   const struct pack *p = context;
   const size_t steps = step_count(p->K, p->type);
-  const struct blocks blocks = k_blocks(steps);
+  const struct blocks blocks = k_blocks(steps, p->type);
   const size_t block = chunk / p->panelChunks, step0 = block * blocks.size, step1 = min_n(step0 + blocks.size, steps);
   const size_t panel0 = chunk % p->panelChunks * p->groupPanels, panel1 = min_n(panel0 + p->groupPanels, p->panels);
   const size_t panelSize = (step1 - step0) * NR;
@@ -452,7 +449,7 @@ KERNEL void OPNAME(pack)(size_t threads, float *packed, const float *source, siz
   p.groupPanels = min_n(p.panels, 8);
   p.panelChunks = ceil_div(p.panels, p.groupPanels);
   /* One block of a few panels is some tens of kilobytes; small matrices are packed by the caller alone. */
-  parallel(K * N < 65536 ? 1 : threads, pack_chunk, &p, k_blocks(step_count(K, type)).count * p.panelChunks, 0);
+  parallel(K * N < 65536 ? 1 : threads, pack_chunk, &p, k_blocks(step_count(K, type), type).count * p.panelChunks, 0);
 }
 
 KERNEL double OPNAME(packedLength)(size_t K, size_t N, packed_type type) {
