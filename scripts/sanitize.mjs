@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 /**
- * Runs the conformance tests of the native ops under AddressSanitizer and UndefinedBehaviorSanitizer.
+ * Runs the conformance tests of the native ops (all that stand on ops-suite.ts) under AddressSanitizer and
+ * UndefinedBehaviorSanitizer.
  *
  * Builds the addon with both (scripts/build-native.mjs --sanitize) and preloads the sanitizer's runtime into Node.
  * Leaks are not looked for: Node itself frees little at exit. An allocation too large fails, as without it. Says so and exits 0 where there is no compiler or no
  * runtime; Linux only.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -29,10 +30,14 @@ if (preload === undefined) {
   console.log('sanitize: no compiler with AddressSanitizer here; nothing was run');
   process.exit(0);
 }
+const tests = readdirSync(`${root}src/kernels`)
+  .filter((file) => file.endsWith('.test.ts'))
+  .map((file) => `src/kernels/${file}`)
+  .filter((path) => readFileSync(root + path, 'utf8').includes("from './ops-suite.ts'"));
 execFileSync(process.execPath, ['scripts/build-native.mjs', '--sanitize'], { cwd: root, stdio: 'inherit' });
 const { status } = spawnSync(
   process.execPath,
-  ['node_modules/vitest/vitest.mjs', 'run', 'src/kernels/ops.test.ts', '-t', 'native'],
+  ['node_modules/vitest/vitest.mjs', 'run', ...tests, '-t', 'native'],
   {
     cwd: root,
     stdio: 'inherit',

@@ -19,6 +19,7 @@ import {
 } from './method/audit.ts';
 import { reflectionDatum } from './method/datum.ts';
 import type { Problem } from './method/episode.ts';
+import { groupsOf } from './method/group.ts';
 import type { Mined } from './mine.ts';
 import type { Player } from './player.ts';
 import { checkTemplate } from './text/chat.ts';
@@ -43,24 +44,23 @@ export async function audit<P extends Problem>(
     0,
     KNOWN_PROBLEMS,
   );
-  const { episodes, prompts } = await collect(
+  const played = await collect(
     player,
     mined.failures.slice(0, GROUPS),
     options.reflectionsPerFailure,
     options.seed,
     AUDIT_STEP,
   );
-  const samples = episodes.map((e, i) => ({
-    prompt: prompts[i] as number[],
-    reflection: e.reflection.tokens,
-    datum: reflectionDatum(prompts[i] as number[], e.reflection.tokens),
+  const episodes = played.map(({ episode }) => episode);
+  const samples = played.map(({ episode: { reflection }, prompt }) => ({
+    prompt,
+    reflection: reflection.tokens,
+    datum: reflectionDatum(prompt, reflection.tokens),
   }));
   const scored = await player.engine.logprobs(
     samples.map((s) => s.datum),
     { temperature: player.options.temperature },
   );
-  const G = options.reflectionsPerFailure;
-  const groups = Array.from({ length: episodes.length / G }, (_, g) => episodes.slice(g * G, (g + 1) * G));
   const template = checkTemplate(player.format);
   return [
     auditVerifier(player.task, problems, player.prompts),
@@ -80,8 +80,8 @@ export async function audit<P extends Problem>(
     ),
     auditStartRate(mined.passed, mined.attempts),
     auditSignal(
-      groups.map((group) => groupSignal(group.map((e) => e.reward))),
-      G,
+      groupsOf(episodes).map((group) => groupSignal(group.map((e) => e.reward))),
+      options.reflectionsPerFailure,
     ),
   ];
 }

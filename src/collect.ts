@@ -1,77 +1,63 @@
 /**
- * Collects the episodes of one step: for each failure of the batch a group of reflections, then one retry after each.
+ * Collects the episodes of one step: for each failure a group of reflections, then one retry after each.
  *
- * Nothing waits for anything it does not need: a group's retries start when its reflections are there, while other
- * groups still reflect. What each draws depends on (seed, step, place) alone.
+ * A group is one request, and its retries start when its last reflection is there, while other groups still reflect.
+ * Starting each retry at once would take a completion at a time from the engine. It would gain next to nothing: a
+ * step lasts as long as its longest reflection and the retry after it, and until then other groups fill the batch.
+ * What each draws depends on (seed, step, place) alone.
  */
 import { hash32 } from './lib/rng.ts';
 import type { Episode, Failure, Problem } from './method/episode.ts';
-import { hasEnded, type Player } from './player.ts';
-import type { Conversation } from './text/chat.ts';
+import type { Player } from './player.ts';
 
-export interface Collected<P extends Problem> {
-  /** Group by group, in the order of the failures. Advantages are not yet set. */
-  episodes: Episode<P>[];
-  /** The ids before each episode's reflection, in the same order. */
-  prompts: number[][];
-  hints: ('true' | 'false' | 'none')[];
+/** An episode and the ids before its reflection. */
+export interface Played<P extends Problem> {
+  episode: Episode<P>;
+  prompt: number[];
 }
 
+/** Group by group, in the order of the failures. Advantages are not yet set. */
 export async function collect<P extends Problem>(
   player: Player<P>,
   failures: readonly Failure<P>[],
   groupSize: number,
   seed: number,
   step: number,
-): Promise<Collected<P>> {
+): Promise<Played<P>[]> {
   const groups = await Promise.all(
-    failures.map((failure, place) => runGroup(player, failure, groupSize, hash32(seed, step, place), step)),
+    failures.map((failure, place) => playGroup(player, failure, groupSize, hash32(seed, step, place), step)),
   );
-  return {
-    episodes: groups.flatMap((g) => g.map((e) => e.episode)),
-    prompts: groups.flatMap((g) => g.map((e) => e.asked.tokens)),
-    hints: groups.flatMap((g) => g.map((e) => e.hint)),
-  };
+  return groups.flat();
 }
 
-async function runGroup<P extends Problem>(
+async function playGroup<P extends Problem>(
   player: Player<P>,
-  failure: Failure<P>,
+  { id, problem, attempt }: Failure<P>,
   groupSize: number,
   seed: number,
   step: number,
-): Promise<{ episode: Episode<P>; asked: Conversation; hint: 'true' | 'false' | 'none' }[]> {
-  const { problem, attempt } = failure;
+): Promise<Played<P>[]> {
   const asked = player.askToReflect(problem, attempt);
   const reflections = await player.reflect(asked, groupSize, hash32(seed, 0, 0));
   return Promise.all(
     reflections.map(async (reflection, index) => {
-      const described = player.task.describeReflection?.(problem, attempt.text, reflection.text);
-      const base = {
-        version: 1 as const,
+      const retry = await player.retryAfter(problem, asked, reflection, hash32(seed, 1, index));
+      const episode: Episode<P> = {
+        version: 1,
         step,
-        group: failure.id,
+        group: id,
         index,
         problem,
         attempt,
         reflection,
+        retry: retry?.written ?? null,
+        score: retry?.verdict ?? null,
+        // A reflection that never ends has earned nothing.
+        reward: retry?.verdict.ok === true ? 1 : 0,
         advantage: null,
-        ...(described === undefined ? {} : { kind: described.kind }),
+        ...player.task.describeReflection?.(problem, attempt.text, reflection.text),
       };
-      const hint = described?.hint ?? 'none';
-      // A reflection that never ends has earned nothing: there is nothing to retry after.
-      if (!hasEnded(reflection))
-        return { episode: { ...base, retry: null, score: null, reward: 0 }, asked, hint };
-      const { written, verdict } = await player.retry(
-        problem,
-        player.askAgain(problem, asked, reflection),
-        hash32(seed, 1, index),
-      );
-      return {
-        episode: { ...base, retry: written, score: verdict, reward: verdict.ok ? 1 : 0 },
-        asked,
-        hint,
-      };
+      return { episode, prompt: asked.tokens };
     }),
   );
 }

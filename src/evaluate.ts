@@ -14,7 +14,7 @@ import {
   type WriterByReaderOutcomes,
 } from './method/controls.ts';
 import type { Problem, Written } from './method/episode.ts';
-import { first, hasEnded, type Player, type Try } from './player.ts';
+import { first, type Player, type Try } from './player.ts';
 import type { Conversation } from './text/chat.ts';
 
 /** Problems under way at a time. */
@@ -53,11 +53,14 @@ export interface FailedTry<P extends Problem> {
   retry: Try | null;
 }
 
+/** What a player did on all problems. */
 export interface Evaluation<P extends Problem> {
+  player: Player<P>;
   rows: EvaluationRow[];
   failed: FailedTry<P>[];
 }
 
+/** Every problem counts twice in the progress: once for its two tries, once for its controls. */
 export async function evaluate<P extends Problem>(
   player: Player<P>,
   problems: readonly P[],
@@ -67,22 +70,13 @@ export async function evaluate<P extends Problem>(
   const greedy = player.options.temperature === 0;
   let done = 0;
   const tick = (): void => onProgress?.(++done, 2 * problems.length);
-  const seedOf = (stream: number, place: number): number => hash32(seed, stream, place);
-
-  /** One retry after `reflection`. */
-  const retryAfter = async (
-    stream: number,
-    f: Pick<FailedTry<P>, 'problem' | 'place' | 'asked'>,
-    reflection: Written,
-  ): Promise<Try> =>
-    player.retry(f.problem, player.askAgain(f.problem, f.asked, reflection), seedOf(stream, f.place));
 
   const rows = new Array<EvaluationRow>(problems.length);
   const failures = await mapConcurrent(
     problems,
     CONCURRENCY,
     async (problem, place): Promise<FailedTry<P> | null> => {
-      const attempt = first(await player.attempt(problem, 1, seedOf(STREAM.attempt, place)));
+      const attempt = first(await player.attempt(problem, 1, hash32(seed, STREAM.attempt, place)));
       const row: EvaluationRow = {
         problem: problem.id,
         firstTry: trialOf(attempt),
@@ -98,12 +92,11 @@ export async function evaluate<P extends Problem>(
         return null;
       }
       const asked = player.askToReflect(problem, attempt.written);
-      const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection, place)));
-      const failed = { problem, place, attempt: attempt.written, asked, reflection };
-      const retry = hasEnded(reflection) ? await retryAfter(STREAM.retry, failed, reflection) : null;
+      const reflection = first(await player.reflect(asked, 1, hash32(seed, STREAM.reflection, place)));
+      const retry = await player.retryAfter(problem, asked, reflection, hash32(seed, STREAM.retry, place));
       row.secondTry = trialOf(retry, reflection);
       tick();
-      return { ...failed, retry };
+      return { problem, place, attempt: attempt.written, asked, reflection, retry };
     },
   );
   const failed = failures.filter((f) => f !== null);
@@ -113,12 +106,12 @@ export async function evaluate<P extends Problem>(
   const failedAt = new Map(failed.map((f, i) => [f.place, i]));
   await mapConcurrent(problems, CONCURRENCY, async (problem, place) => {
     const row = rows[place] as EvaluationRow;
+    const seedOf = (stream: number): number => hash32(seed, stream, place);
     const fresh = async (): Promise<Trial[]> => {
       // Greedy attempts at one problem are one attempt.
       if (greedy) return Array.from({ length: attemptsEqual - 1 }, () => row.firstTry);
-      return (await player.attempt(problem, attemptsEqual - 1, seedOf(STREAM.fresh, place))).map((t) =>
-        trialOf(t),
-      );
+      const tries = await player.attempt(problem, attemptsEqual - 1, seedOf(STREAM.fresh));
+      return tries.map((t) => trialOf(t));
     };
     const index = failedAt.get(place);
     if (index === undefined) {
@@ -126,13 +119,13 @@ export async function evaluate<P extends Problem>(
       tick();
       return;
     }
-    const own = failed[index] as FailedTry<P>;
+    const { attempt, asked } = failed[index] as FailedTry<P>;
     const foreign = foreignReflection(failed, index);
     const [attempts, plain, afterFixed, afterForeign] = await Promise.all([
       fresh(),
-      player.retry(problem, player.askAgainPlainly(problem, own.attempt), seedOf(STREAM.plain, place)),
-      retryAfter(STREAM.fixed, own, fixed),
-      foreign !== undefined && hasEnded(foreign) ? retryAfter(STREAM.foreign, own, foreign) : null,
+      player.retry(problem, player.askAgainPlainly(problem, attempt), seedOf(STREAM.plain)),
+      player.retry(problem, player.askAgain(problem, asked, fixed), seedOf(STREAM.fixed)),
+      foreign === undefined ? null : player.retryAfter(problem, asked, foreign, seedOf(STREAM.foreign)),
     ]);
     row.freshAttempts = attempts;
     row.secondTryWithoutReflection = trialOf(plain);
@@ -141,32 +134,7 @@ export async function evaluate<P extends Problem>(
       foreign === undefined ? { passed: null, tokens: 0 } : trialOf(afterForeign, foreign);
     tick();
   });
-  return { rows, failed };
-}
-
-/**
- * Adds the control `afterForcedBeginning` to an evaluation: on its failed first tries, reflections whose first ids
- * are given. It tells how much of a gain is the choice of a beginning, how much is what follows it.
- */
-export async function addForcedBeginning<P extends Problem>(
-  player: Player<P>,
-  { rows, failed }: Evaluation<P>,
-  beginning: readonly number[],
-  seed: number,
-): Promise<void> {
-  for (const row of rows) row.afterForcedBeginning = null;
-  await mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }) => {
-    const seedHere = hash32(seed, STREAM.forced, place);
-    const reflection = first(await player.reflect(asked, 1, seedHere, beginning));
-    const retry = hasEnded(reflection)
-      ? await player.retry(
-          problem,
-          player.askAgain(problem, asked, reflection),
-          hash32(seed, STREAM.forcedRetry, place),
-        )
-      : null;
-    (rows[place] as EvaluationRow).afterForcedBeginning = trialOf(retry, reflection);
-  });
+  return { player, rows, failed };
 }
 
 /** The reflection on the next failed first try at another problem; undefined when there is none. */
@@ -190,33 +158,50 @@ function trialOf(tried: Try | null, reflection?: Written): Trial {
 }
 
 /**
+ * Adds the control `afterForcedBeginning` to an evaluation: on its failed first tries, reflections whose first ids
+ * are given. It tells how much of a gain is the choice of a beginning, how much is what follows it.
+ */
+export async function addForcedBeginning<P extends Problem>(
+  { player, rows, failed }: Evaluation<P>,
+  beginning: readonly number[],
+  seed: number,
+  onDone?: () => void,
+): Promise<void> {
+  for (const row of rows) row.afterForcedBeginning = null;
+  await mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }) => {
+    const seedOf = (stream: number): number => hash32(seed, stream, place);
+    const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.forced), beginning));
+    const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.forcedRetry));
+    (rows[place] as EvaluationRow).afterForcedBeginning = trialOf(retry, reflection);
+    onDone?.();
+  });
+}
+
+/**
  * The writer-by-reader table: on the same failed first tries of the start model, reflections by {start, trained},
- * read by {start, trained}. Writers share their seeds, and so do readers.
+ * read by {start, trained}. Writers share their seeds, and so do readers. `seed`: that of the start model's
+ * evaluation, whose reflections stand here as they are; sampling them again would give the same. Readers draw from a
+ * stream of their own. `onDone` is called five times for each failed try.
  */
 export async function crossReadings<P extends Problem>(
-  start: Player<P>,
+  { player: start, failed }: Evaluation<P>,
   trained: Player<P>,
-  failed: readonly FailedTry<P>[],
   seed: number,
+  onDone?: () => void,
 ): Promise<WriterByReaderOutcomes> {
-  const write = (writer: Player<P>): Promise<Written[]> =>
-    mapConcurrent(failed, CONCURRENCY, async (f) =>
-      first(await writer.reflect(f.asked, 1, hash32(seed, STREAM.reflection, f.place))),
-    );
+  const byStart = failed.map(({ reflection }) => reflection);
+  const byTrained = await mapConcurrent(failed, CONCURRENCY, async ({ asked, place }) => {
+    const reflection = first(await trained.reflect(asked, 1, hash32(seed, STREAM.reflection, place)));
+    onDone?.();
+    return reflection;
+  });
   const read = (reader: Player<P>, reflections: readonly Written[]): Promise<boolean[]> =>
-    mapConcurrent(failed, CONCURRENCY, async (f, i) => {
-      const reflection = reflections[i] as Written;
-      if (!hasEnded(reflection)) return false;
-      return (
-        await reader.retry(
-          f.problem,
-          reader.askAgain(f.problem, f.asked, reflection),
-          hash32(seed, STREAM.cross, f.place),
-        )
-      ).verdict.ok;
+    mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }, i) => {
+      const seedHere = hash32(seed, STREAM.cross, place);
+      const retry = await reader.retryAfter(problem, asked, reflections[i] as Written, seedHere);
+      onDone?.();
+      return retry?.verdict.ok ?? false;
     });
-  const byStart = await write(start);
-  const byTrained = await write(trained);
   return {
     startStart: await read(start, byStart),
     startTrained: await read(trained, byStart),
@@ -234,4 +219,64 @@ export function commonestBeginning(reflections: readonly Written[]): number[] {
   }
   const commonest = [...counts].toSorted(([a, m], [b, n]) => n - m || a - b)[0];
   return commonest === undefined ? [] : [commonest[0]];
+}
+
+/** Someone who watches: a phase begins, and is so far. */
+export interface Watcher {
+  /** `total`: what `update` counts to, where it is known. */
+  phase(name: string, total?: number): void;
+  update(done: number, fields?: Readonly<Record<string, string | number>>): void;
+}
+
+/** A model at a temperature and greedy. */
+export interface Measured<P extends Problem> {
+  sampled: Evaluation<P>;
+  greedy: Evaluation<P>;
+}
+
+/** `name` says in the progress which model it is. */
+export async function measure<P extends Problem>(
+  name: string,
+  playerAt: (temperature: number) => Player<P>,
+  temperature: number,
+  problems: readonly P[],
+  options: Omit<EvaluateOptions, 'onProgress'>,
+  watcher: Watcher,
+): Promise<Measured<P>> {
+  const at = (player: Player<P>, phase: string): Promise<Evaluation<P>> => {
+    watcher.phase(phase, 2 * problems.length);
+    return evaluate(player, problems, { ...options, onProgress: (done) => watcher.update(done) });
+  };
+  return {
+    sampled: await at(playerAt(temperature), `measure ${name}`),
+    greedy: await at(playerAt(0), `measure ${name}, greedy`),
+  };
+}
+
+/**
+ * What only the two models together can tell: who gains, the writer of reflections or their reader; and, added to
+ * the start model's rows, how it does when its reflections begin like most of the trained model's.
+ */
+export async function measureTogether<P extends Problem>(
+  start: Measured<P>,
+  trained: Measured<P>,
+  seed: number,
+  watcher: Watcher,
+): Promise<{ writerByReader: WriterByReaderOutcomes; forcedBeginning: number[] }> {
+  const counter = (phase: string, total: number): (() => void) => {
+    let done = 0;
+    watcher.phase(phase, total);
+    return () => watcher.update(++done);
+  };
+  const readings = counter('who gains: writer or reader', 5 * start.sampled.failed.length);
+  const writerByReader = await crossReadings(start.sampled, trained.sampled.player, seed, readings);
+
+  const forcedBeginning = commonestBeginning(trained.sampled.failed.map(({ reflection }) => reflection));
+  const evaluations = [start.sampled, start.greedy];
+  const forced = counter(
+    'force the beginning of reflections',
+    evaluations.reduce((sum, { failed }) => sum + failed.length, 0),
+  );
+  for (const evaluation of evaluations) await addForcedBeginning(evaluation, forcedBeginning, seed, forced);
+  return { writerByReader, forcedBeginning };
 }

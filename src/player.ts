@@ -45,11 +45,13 @@ export interface Player<P extends Problem = Problem> {
     seed: number,
     beginning?: readonly number[],
   ): Promise<Written[]>;
-  /** The conversation in which the problem is posed again after a reflection. */
+  /** The conversation in which the problem is posed again after a reflection, or after what stands in for one. */
   askAgain(problem: P, asked: Conversation, reflection: Written): Conversation;
   /** The same right after the attempt, with nothing between. */
   askAgainPlainly(problem: P, attempt: Written): Conversation;
   retry(problem: P, asked: Conversation, seed: number): Promise<Try>;
+  /** A retry after a reflection; null when the reflection did not end: there is then nothing to retry after. */
+  retryAfter(problem: P, asked: Conversation, reflection: Written, seed: number): Promise<Try | null>;
   /** A text that no model wrote, as a reflection. */
   asWritten(text: string): Written;
 }
@@ -91,6 +93,10 @@ export function makePlayer<P extends Problem>(
 
   const pose = (problem: P): Conversation => format.begin(attemptMessages(task, problem, prompts));
   const again = (problem: P): Message[] => user(task.poseAgain(problem, prompts));
+  const askAgain: Player<P>['askAgain'] = (problem, asked, reflection) =>
+    format.extend(asked, reflection, again(problem));
+  const retry: Player<P>['retry'] = async (problem, asked, seed) =>
+    judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed)));
 
   return {
     engine,
@@ -100,12 +106,15 @@ export function makePlayer<P extends Problem>(
     tokenizer,
     options,
     askToReflect: (problem, attempt) => format.extend(pose(problem), attempt, user(prompts.reflect)),
-    askAgain: (problem, asked, reflection) => format.extend(asked, reflection, again(problem)),
+    askAgain,
     askAgainPlainly: (problem, attempt) => format.extend(pose(problem), attempt, again(problem)),
     attempt: async (problem, count, seed) =>
       (await sample(pose(problem).tokens, count, maxAttemptTokens, seed)).map((written) =>
         judge(problem, written),
       ),
+    retry,
+    retryAfter: async (problem, asked, reflection, seed) =>
+      reflection.stopReason === 'stop' ? retry(problem, askAgain(problem, asked, reflection), seed) : null,
     async reflect(asked, count, seed, beginning = []) {
       const written = await sample(
         [...asked.tokens, ...beginning],
@@ -124,8 +133,6 @@ export function makePlayer<P extends Problem>(
         };
       });
     },
-    retry: async (problem, asked, seed) =>
-      judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed))),
     asWritten: (text) => ({ tokens: tokenizer.encode(text), logprobs: [], text, stopReason: 'length' }),
   };
 }
@@ -144,11 +151,6 @@ function verdictOf<P extends Problem>(
       why: `expected an end of turn within ${written.tokens.length} tokens, got none`,
     };
   return task.verify(problem, written.text, prompts);
-}
-
-/** Whether a reflection can be followed by a retry. */
-export function hasEnded(written: Written): boolean {
-  return written.stopReason === 'stop';
 }
 
 export function first<T>(items: readonly T[]): T {

@@ -8,20 +8,16 @@
 import { fileURLToPath } from 'node:url';
 import type { Engine } from './engine/engine.ts';
 import { openLocalEngine, type LocalEngineOptions } from './engine/local/local-engine.ts';
-import {
-  addForcedBeginning,
-  commonestBeginning,
-  crossReadings,
-  evaluate,
-  type Evaluation,
-} from './evaluate.ts';
+import { measure, measureTogether, type Evaluation, type Measured, type Watcher } from './evaluate.ts';
 import { R3Error } from './lib/errors.ts';
 import { mine } from './mine.ts';
 import { audit, requireAudit, type AuditCheck } from './audit.ts';
-import { quickstartSummary, type QuickstartSummary } from './method/controls.ts';
+import { FIXED_TEXT, quickstartSummary, type QuickstartSummary } from './method/controls.ts';
 import type { Episode } from './method/episode.ts';
+import { reflectionProfile, type DescribedReflection, type ReflectionProfile } from './method/profile.ts';
 import { makePlayer, type Player } from './player.ts';
 import { createRun } from './runs/run.ts';
+import { stepFields } from './runs/step-row.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { generateProblems, type Split } from './tasks/countdown-generator.ts';
 import { defaultTrainOptions, train, type StepReport, type TrainOptions } from './train.ts';
@@ -34,8 +30,8 @@ const HELD_OUT = 2000;
 const TEMPERATURE = 0.9;
 /** Problems are the same for every seed; the seed is that of training and sampling. */
 const PROBLEM_SEED = 7;
-const FIXED_TEXT = 'be careful';
-const BOOTSTRAP = { draws: 2000, seed: 1 };
+/** Steps that the last numbers of training are means of. */
+const LAST_STEPS = 10;
 /** Above this KL to the start model, in nats per token, the weights have moved far: say so. */
 const KL_WARNING = 0.3;
 
@@ -49,34 +45,22 @@ export interface QuickstartOptions {
   search?: { train: Partial<TrainOptions>; split: Split; heldOut: number; model?: string } | undefined;
 }
 
-export interface QuickstartHooks {
-  /** A phase begins; `total` is what `progress` counts to. */
-  phase(name: string, total: number): void;
-  progress(done: number, fields: Record<string, string>): void;
-  log(line: string): void;
-}
-
-/** How reflections look, on the failed first tries of an evaluation. */
-export interface ReflectionProfile {
-  /** Share of each kind. */
-  kinds: Record<string, number>;
-  meanTokens: number;
-  /** Share of reflections with a true hint. */
-  trueHints: number;
-  /** Of the reflections that hint at all. */
-  trueOfHints: number;
-}
-
-export interface QuickstartResult {
+/** What evaluation.json holds. */
+export interface QuickstartEvaluation {
   summary: QuickstartSummary;
+  /** How reflections look, on the failed first tries of an evaluation. */
   profile: { before: ReflectionProfile; after: ReflectionProfile };
-  /** Means over the last ten steps. */
+  /** Means over the last steps of training. */
   lastSteps: { kl: number; withoutSignal: number };
   /** What the start model's reflections were forced to begin with. */
   forcedBeginning: string;
   warnings: string[];
   audit: AuditCheck[];
+  /** To read: two in which the reflection helped, one in which it did not. */
   episodes: Episode<CountdownProblem>[];
+}
+
+export interface QuickstartResult extends QuickstartEvaluation {
   steps: StepReport[];
 }
 
@@ -98,25 +82,23 @@ export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): T
 }
 
 /** Runs it all and leaves a run folder. Throws R3Error `cancelled` when the signal is raised. */
-export async function runQuickstart(
-  options: QuickstartOptions,
-  hooks: QuickstartHooks,
-): Promise<QuickstartResult> {
+export async function runQuickstart(options: QuickstartOptions, watcher: Watcher): Promise<QuickstartResult> {
   const started = performance.now();
-  const { seed } = options;
-  const { search } = options;
+  const { seed, search, signal, runDirectory } = options;
   const trainOptions = { ...quickstartTrainOptions(seed, options.shuffleRewards), ...search?.train };
   const model = search?.model ?? START_MODEL;
   const trainEngine = await openLocalEngine({ ...options.engine, model });
   const startEngine = await openLocalEngine({ ...options.engine, model, trainable: false });
   try {
     const prompts = countdown.prompts('short');
-    const player = (engine: Engine, temperature: number): Player<CountdownProblem> =>
-      makePlayer(engine, model, countdown, prompts, {
-        temperature,
-        maxAttemptTokens: 20,
-        maxReflectionTokens: 96,
-      });
+    const playerAt =
+      (engine: Engine) =>
+      (temperature: number): Player<CountdownProblem> =>
+        makePlayer(engine, model, countdown, prompts, {
+          temperature,
+          maxAttemptTokens: 20,
+          maxReflectionTokens: 96,
+        });
     const problems = generateProblems({ count: PROBLEMS, split: 'rl', numbers: 3, seed: PROBLEM_SEED });
     const heldOut = generateProblems({
       count: search?.heldOut ?? HELD_OUT,
@@ -125,7 +107,7 @@ export async function runQuickstart(
       seed: PROBLEM_SEED,
     });
     const { description, modelHash } = trainEngine.capabilities();
-    const run = createRun(options.runDirectory, {
+    const run = createRun(runDirectory, {
       version: 1,
       command: 'quickstart',
       task: countdown.name,
@@ -139,142 +121,116 @@ export async function runQuickstart(
     });
 
     const stopIfAsked = (): void => {
-      if (options.signal?.aborted === true)
-        throw new R3Error('config', 'cancelled', `stopped; what was done is in ${options.runDirectory}`);
+      if (signal?.aborted === true)
+        throw new R3Error('config', 'cancelled', `stopped; what was done is in ${runDirectory}`);
     };
-    const measure = async (
-      engine: Engine,
-      temperature: number,
-      name: string,
-    ): Promise<Evaluation<CountdownProblem>> => {
-      stopIfAsked();
-      hooks.phase(name, 2 * heldOut.length);
-      return evaluate(player(engine, temperature), heldOut, {
-        seed,
-        fixedText: FIXED_TEXT,
-        onProgress: (done) => hooks.progress(done, {}),
-      });
+    /** A stop that is asked for comes between two phases, or between two steps of training. */
+    const phases: Watcher = {
+      phase: (name, total) => {
+        stopIfAsked();
+        watcher.phase(name, total);
+      },
+      update: (done, fields) => watcher.update(done, fields),
     };
-    const before = await measure(startEngine, TEMPERATURE, 'measure the start model');
-    const greedyBefore = await measure(startEngine, 0, 'measure the start model, greedy');
+    const measured = (engine: Engine, name: string): Promise<Measured<CountdownProblem>> =>
+      measure(name, playerAt(engine), TEMPERATURE, heldOut, { seed, fixedText: FIXED_TEXT }, phases);
 
-    hooks.phase('mine failures', PROBLEMS);
-    const learner = player(trainEngine, 1);
+    const before = await measured(startEngine, 'the start model');
+
+    phases.phase('mine failures', PROBLEMS);
+    const learner = playerAt(trainEngine)(1);
     const mined = await mine(learner, problems, {
       samples: 1,
       maxPerProblem: 1,
       seed,
-      onProgress: (done, failures) => hooks.progress(done, { failures: String(failures) }),
+      onProgress: (done, failures) => phases.update(done, { failures }),
     });
     run.appendFailures(mined.failures);
-    hooks.log(`${mined.failures.length} failures mined from ${mined.attempts} attempts`);
+    phases.phase('audit');
     const checks = await audit(learner, mined, trainOptions);
     requireAudit(checks);
 
-    hooks.phase('train', trainOptions.steps);
+    phases.phase('train', trainOptions.steps);
     const steps: StepReport[] = [];
     await train(run, learner, mined.failures, trainOptions, {
       onStep: (report) => {
         steps.push(report);
-        hooks.progress(report.step + 1, stepFields(report));
+        phases.update(report.step + 1, stepFields(report));
       },
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      ...(signal === undefined ? {} : { signal }),
     });
     stopIfAsked();
-    await trainEngine.save(`${options.runDirectory}/model`);
+    await trainEngine.save(`${runDirectory}/model`);
 
-    const after = await measure(trainEngine, TEMPERATURE, 'measure the trained model');
-    const greedyAfter = await measure(trainEngine, 0, 'measure the trained model, greedy');
-    hooks.phase('who gains: writer or reader', 1);
-    const startPlayer = player(startEngine, TEMPERATURE);
-    const readings = await crossReadings(startPlayer, player(trainEngine, TEMPERATURE), before.failed, seed);
-    const beginning = commonestBeginning(after.failed.map((f) => f.reflection));
-    await addForcedBeginning(startPlayer, before, beginning, seed);
-    await addForcedBeginning(player(startEngine, 0), greedyBefore, beginning, seed);
-    hooks.progress(1, {});
+    const after = await measured(trainEngine, 'the trained model');
+    const { writerByReader, forcedBeginning } = await measureTogether(before, after, seed, phases);
 
-    const summary = quickstartSummary(
-      {
+    const profile = { before: profileOf(before.sampled), after: profileOf(after.sampled) };
+    const last = steps.slice(-LAST_STEPS);
+    const lastSteps = {
+      kl: mean(last.map((s) => s.metrics['kl'] ?? 0)),
+      withoutSignal: mean(last.map((s) => 1 - (s.metrics['groups/mixed'] ?? 0))),
+    };
+    const evaluation: QuickstartEvaluation = {
+      summary: quickstartSummary({
         seed,
         wallSeconds: Math.round((performance.now() - started) / 100) / 10,
         kernels: description,
         temperature: TEMPERATURE,
-        before: before.rows,
-        after: after.rows,
-        greedy: { before: greedyBefore.rows, after: greedyAfter.rows },
-        writerByReader: readings,
-      },
-      BOOTSTRAP,
-    );
-    const profile = { before: profileOf(before), after: profileOf(after) };
-    const last = steps.slice(-10);
-    const result: QuickstartResult = {
-      summary,
+        before: before.sampled.rows,
+        after: after.sampled.rows,
+        greedy: { before: before.greedy.rows, after: after.greedy.rows },
+        writerByReader,
+      }),
       profile,
-      lastSteps: {
-        kl: mean(last.map((s) => s.metrics['kl'] ?? 0)),
-        withoutSignal: mean(last.map((s) => 1 - (s.metrics['groups/mixed'] ?? 0))),
-      },
-      forcedBeginning: startPlayer.tokenizer.decode(beginning),
-      warnings: [],
+      lastSteps,
+      forcedBeginning: learner.tokenizer.decode(forcedBeginning),
+      warnings: warningsOf(profile, lastSteps),
       audit: checks,
-      episodes: episodesToRead(after),
-      steps,
+      episodes: episodesToRead(after.sampled),
     };
-    if (result.lastSteps.kl > KL_WARNING)
-      result.warnings.push(
-        `KL to the start model is ${result.lastSteps.kl.toFixed(2)} nats per token, above ${KL_WARNING}: the weights have moved far. Raise beta or lower the learning rate.`,
-      );
-    if (profile.after.trueOfHints < profile.before.trueOfHints)
-      result.warnings.push(
-        `Hints got less true: ${percent(profile.before.trueOfHints)} of the hints were true before training, ${percent(profile.after.trueOfHints)} after.`,
-      );
-    run.writeEvaluation(result);
+    run.writeEvaluation(evaluation);
     run.close();
-    return result;
+    return { ...evaluation, steps };
   } finally {
     await trainEngine.close();
     await startEngine.close();
   }
 }
 
-/** What a person watching wants to see of a step. */
-export function stepFields({ metrics, seconds }: StepReport): Record<string, string> {
-  const kinds = Object.entries(metrics).filter(([name]) => name.startsWith('kind/'));
-  const commonest = kinds.toSorted(([, a], [, b]) => b - a)[0];
-  return {
-    reward: (metrics['reward'] ?? 0).toFixed(2),
-    signal: percent(metrics['groups/mixed'] ?? 0),
-    kl: (metrics['kl'] ?? 0).toFixed(2),
-    tokens: (metrics['reflection/meanLength'] ?? 0).toFixed(0),
-    ...(commonest === undefined ? {} : { kind: `${commonest[0].slice(5)} ${percent(commonest[1])}` }),
-    s: (seconds.sample + seconds.train).toFixed(1),
-  };
+/** What a reader of the numbers must not miss. */
+function warningsOf(
+  { before, after }: QuickstartEvaluation['profile'],
+  { kl }: QuickstartEvaluation['lastSteps'],
+): string[] {
+  const warnings: string[] = [];
+  if (kl > KL_WARNING)
+    warnings.push(
+      `KL to the start model is ${kl.toFixed(2)} nats per token, above ${KL_WARNING}: the weights have moved far. Raise beta or lower the learning rate.`,
+    );
+  if (after.trueOfHints < before.trueOfHints)
+    warnings.push(
+      `Hints got less true: ${percent(before.trueOfHints)} of the hints were true before training, ${percent(after.trueOfHints)} after.`,
+    );
+  return warnings;
 }
 
+function describe(f: FailedCountdown): Pick<DescribedReflection, 'kind' | 'hint'> {
+  const described = countdown.describeReflection?.(f.problem, f.attempt.text, f.reflection.text);
+  return described ?? { kind: 'other', hint: 'none' };
+}
+
+type FailedCountdown = Evaluation<CountdownProblem>['failed'][number];
+
 function profileOf({ failed }: Evaluation<CountdownProblem>): ReflectionProfile {
-  const described = failed.map(
-    (f) =>
-      countdown.describeReflection?.(f.problem, f.attempt.text, f.reflection.text) ?? {
-        kind: 'other',
-        hint: 'none' as const,
-      },
-  );
-  const kinds: Record<string, number> = {};
-  for (const { kind } of described) kinds[kind] = (kinds[kind] ?? 0) + 1 / described.length;
-  const hinted = described.filter((d) => d.hint !== 'none');
-  const trueCount = hinted.filter((d) => d.hint === 'true').length;
-  return {
-    kinds,
-    meanTokens: mean(failed.map((f) => f.reflection.tokens.length)),
-    trueHints: trueCount / Math.max(1, described.length),
-    trueOfHints: trueCount / Math.max(1, hinted.length),
-  };
+  return reflectionProfile(failed.map((f) => ({ ...describe(f), tokens: f.reflection.tokens.length })));
 }
 
 /** Two rescues and one failure: what a reader should see of both. */
 function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<CountdownProblem>[] {
-  const asEpisode = (f: (typeof failed)[number]): Episode<CountdownProblem> => ({
+  const helped = failed.filter((f) => f.retry?.verdict.ok === true).slice(0, 2);
+  const not = failed.filter((f) => f.retry !== null && !f.retry.verdict.ok).slice(0, 1);
+  return [...helped, ...not].map((f) => ({
     version: 1,
     step: -1,
     group: f.problem.id,
@@ -286,11 +242,8 @@ function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<Count
     score: f.retry?.verdict ?? null,
     reward: f.retry?.verdict.ok === true ? 1 : 0,
     advantage: null,
-    kind: countdown.describeReflection?.(f.problem, f.attempt.text, f.reflection.text).kind ?? 'other',
-  });
-  const helped = failed.filter((f) => f.retry?.verdict.ok === true).slice(0, 2);
-  const not = failed.filter((f) => f.retry !== null && !f.retry.verdict.ok).slice(0, 1);
-  return [...helped, ...not].map(asEpisode);
+    ...describe(f),
+  }));
 }
 
 function mean(values: readonly number[]): number {

@@ -16,6 +16,7 @@ import { hash32, makeRng } from './lib/rng.ts';
 import { groupAdvantages, shuffledRewards } from './method/advantage.ts';
 import { reflectionDatum } from './method/datum.ts';
 import type { Episode, Failure, Problem } from './method/episode.ts';
+import { groupsOf } from './method/group.ts';
 import { grpoLoss, type LossType } from './method/loss.ts';
 import { stepMetrics } from './method/metrics.ts';
 import type { Player } from './player.ts';
@@ -77,13 +78,7 @@ export async function train<P extends Problem>(
   controls: TrainControls = {},
 ): Promise<number> {
   const { engine } = player;
-  if (failures.length < options.failuresPerStep) {
-    throw new R3Error(
-      'config',
-      'bad-option',
-      `failures: expected at least ${options.failuresPerStep}, one for each group of a step, got ${failures.length}. Give more problems or mine more samples, or lower the failures per step.`,
-    );
-  }
+  requireEnough(failures, options);
   const { checkpoint } = run.latestCheckpoint();
   if (checkpoint !== null) await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
 
@@ -102,6 +97,16 @@ export async function train<P extends Problem>(
   return step;
 }
 
+/** Throws R3Error `bad-option` where there are fewer failures than one step takes. */
+export function requireEnough(failures: readonly unknown[], options: TrainOptions): void {
+  if (failures.length >= options.failuresPerStep) return;
+  throw new R3Error(
+    'config',
+    'bad-option',
+    `failures: expected at least ${options.failuresPerStep}, one for each group of a step, got ${failures.length}. Give more problems or mine more samples, or lower the failures per step.`,
+  );
+}
+
 async function trainStep<P extends Problem>(
   run: Run,
   player: Player<P>,
@@ -112,25 +117,14 @@ async function trainStep<P extends Problem>(
   const { engine } = player;
   const started = performance.now();
   const batch = failuresOfStep(failures, options, step);
-  const { episodes, prompts, hints } = await collect(
-    player,
-    batch,
-    options.reflectionsPerFailure,
-    options.seed,
-    step,
-  );
-  setAdvantages(episodes, options, step);
+  const played = await collect(player, batch, options.reflectionsPerFailure, options.seed, step);
+  const episodes = played.map(({ episode }) => episode);
+  const groups = groupsOf(episodes);
+  setAdvantages(groups, options, step);
   const collected = performance.now();
 
-  const trained = episodes.flatMap((episode, i) =>
-    episode.advantage === null
-      ? []
-      : [
-          {
-            advantage: episode.advantage,
-            datum: reflectionDatum(prompts[i] as number[], episode.reflection.tokens),
-          },
-        ],
+  const trained = played.flatMap(({ episode: { advantage, reflection }, prompt }) =>
+    advantage === null ? [] : [{ advantage, datum: reflectionDatum(prompt, reflection.tokens) }],
   );
   const datums = trained.map((t) => t.datum);
   const { temperature } = player.options;
@@ -147,13 +141,13 @@ async function trainStep<P extends Problem>(
 
   const row = {
     step,
-    ...stepMetrics(episodes, { failures: batch.length, hints }),
+    ...stepMetrics(episodes, { failures: batch.length }),
     ...metrics,
     gradientNorm,
     learningRate,
   };
   const seconds = { sample: (collected - started) / 1000, train: (ended - collected) / 1000 };
-  run.appendEpisodes(episodes);
+  for (const group of groups) run.appendGroup(group);
   run.appendMetrics(row);
   run.appendTimings({ step, ...seconds });
   return { step, steps: options.steps, metrics: row, seconds };
@@ -174,9 +168,7 @@ function failuresOfStep<P extends Problem>(
 }
 
 /** Group by group; with the control, from permuted rewards. */
-function setAdvantages(episodes: Episode[], options: TrainOptions, step: number): void {
-  const G = options.reflectionsPerFailure;
-  const groups = Array.from({ length: episodes.length / G }, (_, g) => episodes.slice(g * G, (g + 1) * G));
+function setAdvantages(groups: readonly Episode[][], options: TrainOptions, step: number): void {
   let rewards = groups.map((group) => group.map((episode) => episode.reward));
   if (options.shuffleRewards)
     rewards = shuffledRewards(rewards, makeRng(hash32(options.seed, SHUFFLE_STREAM, step)));

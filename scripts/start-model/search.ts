@@ -40,7 +40,7 @@ for (const set of values.set) {
           ...(values.model === undefined ? {} : { model: values.model }),
         },
       },
-      { phase: () => undefined, progress: () => undefined, log: () => undefined },
+      { phase: () => undefined, update: () => undefined },
     );
     const { before, after, greedy, change } = summary;
     const both = (pick: (s: typeof before) => { rate: number }): number[] =>

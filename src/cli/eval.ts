@@ -6,17 +6,10 @@
  */
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
-import {
-  addForcedBeginning,
-  commonestBeginning,
-  crossReadings,
-  evaluate,
-  type Evaluation,
-} from '../evaluate.ts';
-import { quickstartSummary, summarise } from '../method/controls.ts';
+import { measure, measureTogether, type Measured } from '../evaluate.ts';
+import { FIXED_TEXT, quickstartSummary, summarise } from '../method/controls.ts';
 import type { Problem } from '../method/episode.ts';
-import { makePlayer, type Player } from '../player.ts';
-import { engineOptions } from './generate.ts';
+import { makePlayer } from '../player.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import {
   addEngineOptions,
@@ -29,6 +22,7 @@ import {
 } from './options.ts';
 import { giveSummary, resultsTable } from './results.ts';
 import {
+  engineOptions,
   findTask,
   loadTaskProblems,
   openEngine,
@@ -37,8 +31,6 @@ import {
   taskOption,
 } from './session.ts';
 import { cliProgress } from './watch.ts';
-
-const BOOTSTRAP = { draws: 2000, seed: 1 };
 
 interface Flags extends EngineFlags, PlayerFlags {
   task: string;
@@ -52,13 +44,6 @@ interface Flags extends EngineFlags, PlayerFlags {
   json?: boolean;
 }
 
-/** One model's results at the temperature and greedy. */
-interface Measured {
-  player: Player;
-  sampled: Evaluation<Problem>;
-  greedy: Evaluation<Problem>;
-}
-
 export function define(command: Command, io: Io): void {
   command
     .description(
@@ -70,7 +55,7 @@ export function define(command: Command, io: Io): void {
     .requiredOption('--problems <file>', 'held-out problems, .jsonl or .parquet')
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
     .addOption(promptsOption())
-    .option('--fixed-text <text>', 'the text without content that stands in for a reflection', 'be careful')
+    .option('--fixed-text <text>', 'the text without content that stands in for a reflection', FIXED_TEXT)
     .addOption(seed('of sampling').default(1));
   addEngineOptions(addPlayerOptions(command)).option(
     '--json',
@@ -96,48 +81,39 @@ async function run(flags: Flags, io: Io): Promise<void> {
     engines.push(engine);
     return engine;
   };
-  const measure = async (model: string, name: string): Promise<Measured> => {
+  const measured = async (model: string, name: string): Promise<Measured<Problem>> => {
     const engine = await open(model);
     const options = playerOptions(flags, engine.capabilities().contextLength);
-    const at = (temperature: number): Player =>
-      makePlayer(engine, model, task, prompts, { ...options, temperature });
-    const evaluateAt = (player: Player, phase: string): Promise<Evaluation<Problem>> => {
-      progress.phase(phase, 2 * problems.length);
-      const onProgress = (done: number): void => progress.update(done);
-      return evaluate(player, problems, { seed: flags.seed, fixedText: flags.fixedText, onProgress });
-    };
-    const player = at(flags.temperature);
-    const sampled = await evaluateAt(player, `measure ${name}`);
-    return { player, sampled, greedy: await evaluateAt(at(0), `measure ${name}, greedy`) };
+    return measure(
+      name,
+      (temperature) => makePlayer(engine, model, task, prompts, { ...options, temperature }),
+      flags.temperature,
+      problems,
+      { seed: flags.seed, fixedText: flags.fixedText },
+      progress,
+    );
   };
 
   try {
-    const after = await measure(flags.model, 'the model');
+    const after = await measured(flags.model, 'the model');
     if (flags.against === undefined) {
       progress.end();
       giveOne(flags, after, problems.length, io);
       return;
     }
-    const before = await measure(flags.against, 'the start model');
-    progress.phase('who gains: writer or reader', 1);
-    const readings = await crossReadings(before.player, after.player, before.sampled.failed, flags.seed);
-    const beginning = commonestBeginning(after.sampled.failed.map(({ reflection }) => reflection));
-    await addForcedBeginning(before.player, before.sampled, beginning, flags.seed);
-    progress.update(1);
+    const before = await measured(flags.against, 'the start model');
+    const { writerByReader } = await measureTogether(before, after, flags.seed, progress);
     progress.end();
-    const summary = quickstartSummary(
-      {
-        seed: flags.seed,
-        wallSeconds: Math.round((performance.now() - started) / 100) / 10,
-        kernels: after.player.engine.capabilities().description,
-        temperature: flags.temperature,
-        before: before.sampled.rows,
-        after: after.sampled.rows,
-        greedy: { before: before.greedy.rows, after: after.greedy.rows },
-        writerByReader: readings,
-      },
-      BOOTSTRAP,
-    );
+    const summary = quickstartSummary({
+      seed: flags.seed,
+      wallSeconds: Math.round((performance.now() - started) / 100) / 10,
+      kernels: after.sampled.player.engine.capabilities().description,
+      temperature: flags.temperature,
+      before: before.sampled.rows,
+      after: after.sampled.rows,
+      greedy: { before: before.greedy.rows, after: after.greedy.rows },
+      writerByReader,
+    });
     if (flags.json === true) printJson(io, summary);
     else giveSummary(summary, io);
   } finally {
@@ -146,7 +122,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
   }
 }
 
-function giveOne(flags: Flags, { sampled, greedy }: Measured, n: number, io: Io): void {
+function giveOne(flags: Flags, { sampled, greedy }: Measured<Problem>, n: number, io: Io): void {
   const result = {
     n,
     temperature: flags.temperature,

@@ -44,11 +44,11 @@ test.each<[string, object[], string]>([
   [
     'a field that is missing',
     [{ ...failure, attempt: undefined }],
-    'line 1: attempt: expected a failure that r3 mine wrote',
+    'line 1: attempt: expected an object, got nothing; is it a file that r3 mine wrote?',
   ],
   [
     'a problem that the task refuses',
-    [{ ...failure, problem: { id: 'p', nums: [1] } }],
+    [{ ...failure, problem: { id: 'p', nums: [1], target: 1 } }],
     'line 1: nums: expected',
   ],
   ['nothing', [], 'expected failures, got none'],

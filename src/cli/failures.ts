@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { Capabilities } from '../engine/engine.ts';
 import { R3Error } from '../lib/errors.ts';
+import { explainIssue } from '../lib/json.ts';
 import { readJsonl } from '../lib/jsonl.ts';
 import type { Failure } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
@@ -39,13 +40,8 @@ export function loadFailures(
     const where = `${path} line ${failures.length + 1}`;
     const parsed = schema.safeParse(row);
     if (!parsed.success) {
-      const issue = parsed.error.issues[0];
-      throw rowError(
-        where,
-        new Error(
-          `${issue?.path.map(String).join('.') ?? 'row'}: expected a failure that r3 mine wrote, got: ${issue?.message ?? 'something else'}`,
-        ),
-      );
+      const why = `${explainIssue(parsed.error.issues, row)}; is it a file that r3 mine wrote?`;
+      throw rowError(where, new Error(why));
     }
     const failure = parsed.data;
     if (failure.modelHash !== modelHash) {

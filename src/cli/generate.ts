@@ -26,7 +26,7 @@ import {
   usageError,
   type EngineFlags,
 } from './options.ts';
-import { checkModel, openEngine, withEngine } from './session.ts';
+import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
 import { printable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 
@@ -122,13 +122,6 @@ async function generate(model: string, flags: Flags, io: Io): Promise<void> {
       io.write(text === null ? `${tokens.join(' ')}\n` : '\n');
     }
   });
-}
-
-export function engineOptions({ dtype, threads }: EngineFlags): {
-  dtype: EngineFlags['dtype'];
-  threads?: number;
-} {
-  return { dtype, ...(threads === undefined ? {} : { threads }) };
 }
 
 interface Generated {

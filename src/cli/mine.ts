@@ -6,11 +6,10 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { mine, type Mined } from '../mine.ts';
 import type { Command } from 'commander';
-import { writeFileAtomic } from '../lib/files.ts';
+import { checkWritable, writeFileAtomic } from '../lib/files.ts';
 import { stringifyRecord } from '../lib/jsonl.ts';
 import type { Problem } from '../method/episode.ts';
 import { makePlayer } from '../player.ts';
-import { engineOptions } from './generate.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import {
   addEngineOptions,
@@ -24,6 +23,7 @@ import {
 } from './options.ts';
 import { cliProgress } from './watch.ts';
 import {
+  engineOptions,
   findTask,
   loadTaskProblems,
   openEngine,
@@ -80,6 +80,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
   if (!existsSync(dirname(flags.out))) {
     throw usageError(`--out: expected a file in a folder that exists, got ${JSON.stringify(flags.out)}`);
   }
+  checkWritable(dirname(flags.out));
   const { task, prompts } = findTask(flags.task, flags.prompts);
   const problems = await loadTaskProblems(task, flags.problems, flags.limit);
   const opening = openEngine(io, { model: flags.model, trainable: false, ...engineOptions(flags) });

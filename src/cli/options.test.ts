@@ -58,6 +58,9 @@ test('limits are named as they hold', () => {
   expect(refusal(real('--p <p>', 'p', { above: 0, max: 1 }), '0').message).toBe(
     '--p: expected a number above 0, of at most 1, got "0"',
   );
+  expect(refusal(real('--b <b>', 'b', { min: 0, below: 1 }), '1').message).toBe(
+    '--b: expected a number of at least 0, below 1, got "1"',
+  );
   expect(refusal(real('--t <t>', 't', { min: 0 }), '-0.1').message).toBe(
     '--t: expected a number of at least 0, got "-0.1"',
   );

@@ -4,6 +4,8 @@
  */
 import { Option, type Command } from 'commander';
 import { R3Error } from '../lib/errors.ts';
+import type { Schedule } from '../schedule.ts';
+import type { TrainOptions } from '../train.ts';
 
 const LARGEST_SEED = 2 ** 32 - 1;
 /** What the kernels' pool can hold. */
@@ -25,6 +27,8 @@ export interface NumberRange {
   max?: number;
   /** Greater than this, where `min` is not reached itself. */
   above?: number;
+  /** Less than this, where `max` is not reached itself. */
+  below?: number;
 }
 
 /** A whole number; `1e3` is one. */
@@ -67,7 +71,7 @@ export function repeated(flags: string, description: string): Option {
 function numeric(
   flags: string,
   description: string,
-  { min, max, above }: NumberRange,
+  { min, max, above, below }: NumberRange,
   kind: string,
   isKind: (value: number) => boolean,
 ): Option {
@@ -75,6 +79,7 @@ function numeric(
     ...(above === undefined ? [] : [`above ${above}`]),
     ...(min === undefined ? [] : [max === undefined ? `of at least ${min}` : `from ${min} to ${max}`]),
     ...(min === undefined && max !== undefined ? [`of at most ${max}`] : []),
+    ...(below === undefined ? [] : [`below ${below}`]),
   ].join(', ');
   const expected = limits === '' ? kind : `${kind} ${limits}`;
   const option = new Option(flags, description);
@@ -84,7 +89,8 @@ function numeric(
       isKind(value) &&
       value >= (min ?? -Infinity) &&
       value <= (max ?? Infinity) &&
-      value > (above ?? -Infinity);
+      value > (above ?? -Infinity) &&
+      value < (below ?? Infinity);
     if (fits) return value;
     throw usageError(`${option.long}: expected ${expected}, got ${JSON.stringify(text)}`);
   });
@@ -105,6 +111,79 @@ export function addEngineOptions(command: Command): Command {
       ]).default('f32'),
     )
     .addOption(threads());
+}
+
+/** The optimizer, as a loop takes it. */
+export type OptimizerOptions = Pick<TrainOptions, 'learningRate' | 'schedule' | 'adam'>;
+
+export interface OptimizerFlags {
+  learningRate: number;
+  schedule: Schedule['kind'];
+  warmupSteps: number;
+  flatSteps: number;
+  floor: number;
+  adamBeta1: number;
+  adamBeta2: number;
+  adamEpsilon: number;
+  weightDecay: number;
+  maxGradNorm: number;
+}
+
+/** AdamW and its learning rate. Names are TRL's where it has them. */
+export function addOptimizerOptions(command: Command, defaults: OptimizerOptions): Command {
+  const { learningRate, schedule, adam } = defaults;
+  const decay = { min: 0, below: 1 };
+  return command
+    .addOption(real('--learning-rate <x>', 'peak, of AdamW', { above: 0 }).default(learningRate))
+    .addOption(
+      choice('--schedule <kind>', 'how the learning rate decays after warm-up and flat steps', [
+        'cosine',
+        'linear',
+        'constant',
+      ]).default(schedule.kind),
+    )
+    .addOption(
+      integer('--warmup-steps <n>', 'steps in which the learning rate rises', { min: 0 }).default(
+        schedule.warmupSteps,
+      ),
+    )
+    .addOption(
+      integer('--flat-steps <n>', 'steps at the peak before it decays', { min: 0 }).default(
+        schedule.flatSteps,
+      ),
+    )
+    .addOption(
+      real('--floor <x>', 'share of the peak that the decay ends at', { min: 0, max: 1 }).default(
+        schedule.floor,
+      ),
+    )
+    .addOption(real('--adam-beta1 <x>', 'AdamW, decay of the first moment', decay).default(adam.beta1))
+    .addOption(real('--adam-beta2 <x>', 'AdamW, decay of the second moment', decay).default(adam.beta2))
+    .addOption(
+      real('--adam-epsilon <x>', 'AdamW, added to the root of the second moment', { above: 0 }).default(
+        adam.epsilon,
+      ),
+    )
+    .addOption(
+      real('--weight-decay <x>', 'AdamW, decoupled; not on normalisation weights', { min: 0 }).default(
+        adam.weightDecay,
+      ),
+    )
+    .addOption(
+      real('--max-grad-norm <x>', 'global norm to which gradients are clipped', { above: 0 }).default(
+        adam.maxGradNorm,
+      ),
+    );
+}
+
+export function optimizerOf(flags: OptimizerFlags): OptimizerOptions {
+  const { learningRate, schedule: kind, warmupSteps, flatSteps, floor } = flags;
+  const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay, maxGradNorm } = flags;
+  return {
+    learningRate,
+    schedule: { kind, warmupSteps, flatSteps, floor },
+    adam: { beta1, beta2, epsilon, weightDecay, maxGradNorm },
+  };
 }
 
 export interface PlayerFlags {

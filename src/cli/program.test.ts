@@ -73,8 +73,18 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
     ],
     [
       ['train', '--resume', 'run', '--steps', '4', '--seed', '2'],
-      "--resume goes on with the run's own configuration: expected no other option, got --steps, --seed",
+      "--resume goes on with the run's own configuration: expected no option that sets it, got --steps, --seed",
     ],
+    [
+      ['train', '--task', 'countdown', '--model', 'm', '--failures', 'f', '--accept-kernels'],
+      '--accept-kernels: expected --resume with a run, got a new run',
+    ],
+    [
+      ['train', '--task', 'countdown', '--model', 'm', '--failures', 'f', '--dry-run', '--json'],
+      '--json: expected a run, got --dry-run, which makes none',
+    ],
+    [['train', '--adam-beta2', '1'], '--adam-beta2: expected a number of at least 0, below 1, got "1"'],
+    [['train', '--scale-rewards', 'batch'], '--scale-rewards: expected group or none, got "batch"'],
     [['generate'], "missing required argument 'model'"],
     [
       ['generate', 'm', '--prompt', 'a', '--tokens', 'b'],
@@ -114,6 +124,43 @@ describe('what cannot be done is one line on stderr, and exit code 1:', () => {
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(message);
     expect(stderr.split('\n')).toHaveLength(2);
+  });
+
+  const withRun = (run: string): string[] => [
+    'train',
+    '--task',
+    'countdown',
+    '--model',
+    'nowhere',
+    '--failures',
+    'f.jsonl',
+    '--run',
+    run,
+  ];
+
+  test('a --run with files in it, before the model is looked at', async () => {
+    file('in-the-way');
+    const { code, stderr } = await runInPlace(withRun(folder));
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `r3: ${folder}: expected a new or empty folder, got one with files; resume that run or choose another folder\n`,
+    });
+  });
+
+  test('a --run, or an --out, under a file', async () => {
+    const taken = file('taken');
+    const expected = `r3: ${join(taken, 'x')}: expected a folder, got a file on the way to it; choose another path\n`;
+    expect((await runInPlace(withRun(join(taken, 'x')))).stderr).toBe(expected);
+    const sft = ['sft', '--model', 'models/start', '--data', 'd.jsonl', '--out', join(taken, 'x', 'y')];
+    expect((await runInPlace(sft)).stderr).toBe(expected);
+  });
+
+  test.runIf(process.platform === 'linux')('a --run, or an --out, where nothing can be made', async () => {
+    const expected =
+      /^r3: \/proc(\/x)?: expected (a place where a folder can be made|a file or folder), .*\n$/;
+    expect((await runInPlace(withRun('/proc/x'))).stderr).toMatch(expected);
+    const out = ['mine', '--task', 'countdown', '--model', 'nowhere', '--problems', 'p.jsonl', '--out'];
+    expect((await runInPlace([...out, '/proc/x.jsonl'])).stderr).toMatch(expected);
   });
 
   test('its stack is shown with --debug only', async () => {

@@ -8,6 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { R3Error, messageOf } from '../lib/errors.ts';
+import { printable } from '../lib/printable.ts';
 import { INTERRUPTED, type Io } from './io.ts';
 
 const FAILED = 1;
@@ -145,7 +146,7 @@ function explain(error: unknown, args: readonly string[], io: Io): number {
   }
   const known = error instanceof R3Error;
   if (known && error.code === 'cancelled') return INTERRUPTED;
-  io.note(`r3: ${messageOf(error)}`);
+  io.note(`r3: ${printable(messageOf(error))}`);
   if (args.includes('--debug') && error instanceof Error) io.note(error.stack ?? '');
   else if (!known) io.note('r3: this was not expected to happen; --debug shows where it did');
   return known && error.boundary === 'config' && error.code === 'bad-option' ? USAGE : FAILED;

@@ -94,6 +94,21 @@ test('a status line never wraps: parts are left out, after a resize too', () => 
   }
 });
 
+test('the time left is not told from the first few of a batch, and is after a minute', () => {
+  const { progress, wait, shown } = screen(true);
+  progress.phase('measure', 1000);
+  wait(5000);
+  progress.update(1);
+  expect(shown().at(-1)).toMatch(/1\/1000 {2}0:05$/);
+  wait(5000);
+  progress.update(50);
+  expect(shown().at(-1)).toContain('50/1000  0:10  3:10 left');
+  progress.phase('train', 1000);
+  wait(60_000);
+  progress.update(2);
+  expect(shown().at(-1)).toContain('2/1000  1:00  8:19:00 left');
+});
+
 test('the time left of a resumed phase counts only what it did itself', () => {
   const { progress, wait, shown } = screen(true);
   progress.phase('train', 100, 80);
@@ -117,8 +132,23 @@ test('without a terminal there are plain lines every five seconds, and no contro
     'train  15/20  0:15  0:05 left  reward 0.375\n',
     'train  20/20  0:20  reward 0.500\n',
     'done\u241b[2J\n',
-    'train  20/20  0:20  reward 0.500\n',
   ]);
+});
+
+test('plain lines come in order: the last line of a phase at its last step, once, and else when it ends', () => {
+  const { progress, wait, writes } = screen(false);
+  progress.phase('mine', 2);
+  wait(10);
+  progress.update(1);
+  progress.update(2, { failures: 1 });
+  progress.log('two mined');
+  wait(9000);
+  progress.update(2);
+  progress.phase('train', 3);
+  wait(1000);
+  progress.update(2);
+  progress.end();
+  expect(writes).toEqual(['mine  2/2  0:00  failures 1\n', 'two mined\n', 'train  2/3  0:01\n']);
 });
 
 test('a phase without a total counts', () => {

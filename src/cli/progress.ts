@@ -2,8 +2,8 @@
  * Progress on stderr: what is being done, how far it is, how long it will take, and the current numbers.
  *
  * In a terminal one status line is drawn over itself, at most ten times a second; log lines are printed above it.
- * Elsewhere (a pipe, CI, NO_COLOR) it prints a plain line every few seconds. A phase that is over leaves one line.
- * There is no timer: time passes with `update`. Stream and clock are arguments.
+ * Elsewhere (a pipe, CI, NO_COLOR) it prints a plain line every few seconds, and one as soon as the last step of a
+ * phase is done. A phase that is over leaves one line. There is no timer: time passes with `update`. Stream and clock are arguments.
  */
 import { oneLine, printable } from '../lib/printable.ts';
 import { widthOf } from './table.ts';
@@ -62,6 +62,8 @@ interface Phase {
   fields: ProgressFields;
   /** The last values of the first field that is a number. */
   history: number[];
+  /** Whether its last line has been printed. */
+  told: boolean;
 }
 
 export function makeProgress({ stream, isTty, now }: ProgressOptions): Progress {
@@ -73,17 +75,29 @@ export function makeProgress({ stream, isTty, now }: ProgressOptions): Progress 
     lastMs = now();
     if (isTty)
       stream.write(CLEAR_LINE + statusLine(current, lastMs, (stream.columns ?? DEFAULT_COLUMNS) - 1));
-    else stream.write(`${plainLine(current, lastMs)}\n`);
+    else {
+      stream.write(`${plainLine(current, lastMs)}\n`);
+      current.told = current.done === current.total;
+    }
   };
   const end = (): void => {
     if (current === undefined) return;
-    stream.write(`${isTty ? CLEAR_LINE : ''}${plainLine(current, now(), true)}\n`);
+    if (!current.told) stream.write(`${isTty ? CLEAR_LINE : ''}${plainLine(current, now(), true)}\n`);
     current = undefined;
   };
   return {
     phase: (name, total, done = 0) => {
       end();
-      current = { name: oneLine(name), total, start: done, done, startMs: now(), fields: {}, history: [] };
+      current = {
+        name: oneLine(name),
+        total,
+        start: done,
+        done,
+        startMs: now(),
+        fields: {},
+        history: [],
+        told: false,
+      };
       // A plain line at once would say nothing yet.
       if (isTty) draw();
       else lastMs = now();
@@ -96,7 +110,10 @@ export function makeProgress({ stream, isTty, now }: ProgressOptions): Progress 
         const first = Object.values(fields).find((value) => typeof value === 'number');
         if (first !== undefined) current.history = [...current.history, first].slice(-SPARK_CELLS);
       }
-      if (now() - lastMs >= (isTty ? DRAW_INTERVAL_MS : PLAIN_INTERVAL_MS)) draw();
+      const due = now() - lastMs >= (isTty ? DRAW_INTERVAL_MS : PLAIN_INTERVAL_MS);
+      // At once, so that what is logged after the last step stands after it.
+      const last = !isTty && done === current.total;
+      if ((due || last) && !current.told) draw();
     },
     log: (line) => {
       stream.write(`${isTty && current !== undefined ? CLEAR_LINE : ''}${printable(line)}\n`);
@@ -139,12 +156,17 @@ function countOf({ done, total }: Phase): string {
   return done > 0 ? String(done) : '';
 }
 
-/** Elapsed, and the time left at the phase's mean pace. */
+/**
+ * Elapsed, and the time left at the phase's mean pace. Of a batch much is done at once and nothing before, so the pace
+ * is not told until a twentieth of the phase or a minute has gone by.
+ */
 function timesOf({ start, done, total, startMs }: Phase, nowMs: number): string[] {
   const elapsedMs = nowMs - startMs;
-  if (total === undefined || done <= start || done >= total) return [formatDuration(elapsedMs)];
+  const elapsed = formatDuration(elapsedMs);
+  if (total === undefined || done <= start || done >= total) return [elapsed];
+  if (done - start < (total - start) / 20 && elapsedMs < 60_000) return [elapsed];
   const leftMs = (elapsedMs / (done - start)) * (total - done);
-  return [formatDuration(elapsedMs), `${formatDuration(leftMs)} left`];
+  return [elapsed, `${formatDuration(leftMs)} left`];
 }
 
 function fieldTexts(fields: ProgressFields): string[] {

@@ -4,6 +4,8 @@
 import type { Command } from 'commander';
 import { countdown } from '../tasks/countdown.ts';
 import { runQuickstart, type QuickstartResult } from '../quickstart.ts';
+import { checkNewRun } from '../runs/run.ts';
+import { forcedBeginningNote, reflectionRows } from '../runs/result-rows.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, seed, threads } from './options.ts';
 import { renderEpisode, reportEpisode, writeRunReport } from './reading.ts';
@@ -45,6 +47,7 @@ export function define(command: Command, io: Io): void {
 
 async function quickstart(flags: Flags, io: Io): Promise<void> {
   const directory = flags.run ?? nextRun('quickstart');
+  checkNewRun(directory);
   const kernels = kernelBuild(io.env);
   const engine = {
     ...(kernels === undefined ? {} : { kernels }),
@@ -61,11 +64,7 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
         engine,
         signal: io.stopSignal(),
       },
-      {
-        phase: (name, total) => progress.phase(name, total),
-        progress: (done, fields) => progress.update(done, fields),
-        log: (line) => progress.log(line),
-      },
+      progress,
     );
   } finally {
     progress.end();
@@ -77,11 +76,11 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
     return;
   }
   giveSummary(result.summary, io);
-  printLine(io, `\n${profileTable(result)}`);
   printLine(
     io,
-    `\nThe forced beginning, of the start model's reflections, is what most reflections of the trained model begin with: ${result.forcedBeginning}`,
+    `\n${renderTable(['reflections on failed first tries', 'before', 'after'], reflectionRows(result))}`,
   );
+  printLine(io, `\n${forcedBeginningNote(result)}`);
   const prompts = countdown.prompts('short');
   for (const episode of result.episodes) {
     printLine(io, `\n${renderEpisode(reportEpisode(countdown, prompts, episode))}`);
@@ -89,21 +88,4 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
   printLine(io, `\nrun     ${directory}`);
   printLine(io, `model   ${directory}/model`);
   printLine(io, `report  ${report}`);
-}
-
-/** What training changed about the reflections themselves. */
-function profileTable({ profile: { before, after }, lastSteps }: QuickstartResult): string {
-  const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
-  const kinds = [...new Set([...Object.keys(before.kinds), ...Object.keys(after.kinds)])].toSorted();
-  return renderTable(
-    ['reflections on failed first tries', 'before', 'after'],
-    [
-      ...kinds.map((kind) => [kind, percent(before.kinds[kind] ?? 0), percent(after.kinds[kind] ?? 0)]),
-      ['with a true hint', percent(before.trueHints), percent(after.trueHints)],
-      ['true, of those that hint', percent(before.trueOfHints), percent(after.trueOfHints)],
-      ['mean length, tokens', before.meanTokens.toFixed(1), after.meanTokens.toFixed(1)],
-      ['KL to the start model, nats per token, last steps', '0', lastSteps.kl.toFixed(3)],
-      ['groups without signal, last steps', '', percent(lastSteps.withoutSignal)],
-    ],
-  );
 }

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from '../lib/files.ts';
 import { R3Error } from '../lib/errors.ts';
-import type { QuickstartSummary } from '../method/controls.ts';
 import type { Episode, Problem, Score } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
+import type { QuickstartEvaluation } from '../quickstart.ts';
 import { renderReport, type ReportEpisode } from '../runs/report.ts';
 import { readRun, type RunConfig, type RunView } from '../runs/run.ts';
 import { findTask } from './session.ts';
@@ -20,12 +20,6 @@ const HELD = 64;
 
 /** What every command that makes runs writes into their configuration. */
 const configSchema = z.looseObject({ task: z.string(), prompts: z.looseObject({ name: z.string() }) });
-
-/** What an evaluation of ours holds, as far as a page shows it. */
-interface Evaluation {
-  summary?: QuickstartSummary;
-  episodes?: Episode[];
-}
 
 /** The task of a run and the prompts it was trained with. Throws R3Error `mismatch`. */
 export function taskOfRun(config: RunConfig, directory: string): { task: Task; prompts: Prompts } {
@@ -75,10 +69,14 @@ export function chooseEpisodes(episodes: Iterable<Episode>, filter: EpisodeFilte
   return [...[...helped.values()].toReversed(), ...[...others.values()].toReversed()].slice(0, count);
 }
 
+/** What a quick start leaves; a run that was only trained has none. */
+function evaluationOf(run: RunView): QuickstartEvaluation | null {
+  return run.evaluation as QuickstartEvaluation | null;
+}
+
 /** Episodes of a run: those that its evaluation put aside for reading, else chosen from training. */
 export function episodesOfRun(run: RunView): Episode[] {
-  const { episodes } = (run.evaluation ?? {}) as Evaluation;
-  return episodes ?? chooseEpisodes(run.episodes());
+  return evaluationOf(run)?.episodes ?? chooseEpisodes(run.episodes());
 }
 
 export function reportEpisode(task: Task, prompts: Prompts, episode: Episode): ReportEpisode {
@@ -113,7 +111,7 @@ export function writeRunReport(directory: string): string {
     name: directory,
     config: run.config,
     rows: run.metrics,
-    summary: ((run.evaluation ?? {}) as Evaluation).summary ?? null,
+    evaluation: evaluationOf(run),
     episodes: episodesOfRun(run).map((episode) => reportEpisode(task, prompts, episode)),
   });
   writeFileAtomic(path, html);

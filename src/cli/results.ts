@@ -3,6 +3,7 @@
  */
 import type { EvaluationSummary, QuickstartSummary, WriterByReader } from '../method/controls.ts';
 import type { Difference, Rate } from '../method/statistics.ts';
+import { changeRows, costRows, rateRows } from '../runs/result-rows.ts';
 import { printLine, type Io } from './io.ts';
 import { renderTable, type Cell } from './table.ts';
 
@@ -11,31 +12,16 @@ export interface ResultColumn {
   summary: EvaluationSummary;
 }
 
-type RateName = {
-  [Name in keyof EvaluationSummary]: EvaluationSummary[Name] extends Rate ? Name : never;
-}[keyof EvaluationSummary];
-
-const ROWS: readonly (readonly [RateName, string])[] = [
-  ['firstTry', 'first try'],
-  ['secondTry', 'second try, after its own reflection'],
-  ['secondTryWithoutReflection', 'second try, no reflection'],
-  ['afterFixedText', 'second try, after a fixed text'],
-  ['afterForeignReflection', "second try, after another problem's reflection"],
-  ['afterForcedBeginning', 'second try, reflection with a forced beginning'],
-  ['twoIndependent', 'two independent tries'],
-  ['independentAtEqualTokens', 'independent tries at equal tokens'],
-];
-
 /** Percent of problems solved, with 95% intervals. Controls that no column has are left out. */
 export function resultsTable(columns: readonly ResultColumn[]): string {
-  const rows: Cell[][] = ROWS.filter(([name]) => columns.some(({ summary }) => summary[name].n > 0)).map(
-    ([name, label]) => [label, ...columns.map(({ summary }) => rateText(summary[name]))],
-  );
-  rows.push(
-    ['  how many tries those are', ...columns.map(({ summary }) => String(summary.attemptsAtEqualTokens))],
-    ['tokens of a first try', ...columns.map(({ summary }) => meanText(summary.meanTokens.attempt))],
-    ['tokens of both tries', ...columns.map(({ summary }) => meanText(summary.meanTokens.twoTries))],
-  );
+  const summaries = columns.map(({ summary }) => summary);
+  const rows: Cell[][] = [
+    ...rateRows(summaries).map(({ name, label }) => [
+      label,
+      ...summaries.map((summary) => rateText(summary[name])),
+    ]),
+    ...costRows(summaries).map(([label, values], i) => [i === 0 ? `  ${label}` : label, ...values]),
+  ];
   return renderTable(['solved, %', ...columns.map(({ head }) => head)], rows);
 }
 
@@ -50,19 +36,10 @@ function writerTable({ startStart, startTrained, trainedStart, trainedTrained }:
   );
 }
 
-/** The differences that a quick start is about. */
-function changeTable({ change }: QuickstartSummary): string {
-  const rows: [string, Difference][] = [
-    ['second try, after minus before training', change.secondTry],
-    ['the same, greedy', change.greedySecondTry],
-    ['first try, after minus before', change.firstTry],
-    ['retry, written by trained minus by start, read by start', change.writtenByTrained],
-    ['second try minus two independent tries, after', change.overTwoIndependent],
-    ['second try minus after a fixed text, after', change.overFixedText],
-  ];
+function changeTable(summary: QuickstartSummary): string {
   return renderTable(
     ['points', 'difference', '95% interval'],
-    rows.map(([label, difference]) => [label, ...differenceTexts(difference)]),
+    changeRows(summary).map(([label, difference]) => [label, ...differenceTexts(difference)]),
   );
 }
 
@@ -95,8 +72,4 @@ function signed(share: number): string {
 
 function points(share: number): string {
   return (100 * share).toFixed(1);
-}
-
-function meanText(tokens: number): string {
-  return Number.isFinite(tokens) ? tokens.toFixed(1) : '–';
 }

@@ -6,10 +6,9 @@
 import type { Command } from 'commander';
 import type { Datum, Engine } from '../engine/engine.ts';
 import { crossEntropyLoss } from '../method/loss.ts';
-import { engineOptions } from './generate.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addEngineOptions, addExamples, type EngineFlags } from './options.ts';
-import { openEngine, withEngine } from './session.ts';
+import { engineOptions, openEngine, withEngine } from './session.ts';
 import { renderTable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 

@@ -15,7 +15,7 @@ import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import type { PlayerOptions } from '../player.ts';
 import type { Io } from './io.ts';
-import { choice, orList, usageError, type PlayerFlags } from './options.ts';
+import { choice, orList, usageError, type EngineFlags, type PlayerFlags } from './options.ts';
 import type { Option } from 'commander';
 
 const TASKS: readonly Task[] = [countdown];
@@ -67,6 +67,11 @@ export function kernelBuild(env: Io['env']): KernelBuild | undefined {
   const build = KERNELS.find((known) => known === value);
   if (build !== undefined) return build;
   throw usageError(`R3_KERNELS: expected ${orList(KERNELS)}, got ${JSON.stringify(value)}`);
+}
+
+/** How the engine is opened, from the flags that ask for it. */
+export function engineOptions({ dtype, threads }: EngineFlags): EngineFlags {
+  return { dtype, ...(threads === undefined ? {} : { threads }) };
 }
 
 /** Opens a model directory with the kernels that the environment asks for. */

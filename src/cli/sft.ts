@@ -4,32 +4,42 @@
  * A folder without weights is initialised from --init-seed. Nothing is written before the end.
  */
 import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { R3Error } from '../lib/errors.ts';
+import { checkWritable } from '../lib/files.ts';
 import { makeRng } from '../lib/rng.ts';
 import { parseConversationRow } from '../method/conversation.ts';
 import { sft, type PlacedRow } from '../sft.ts';
 import { placeOf, readRows } from '../tasks/rows.ts';
 import { loadChatFormat } from '../text/chat.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
-import { engineOptions } from './generate.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import {
   addEngineOptions,
   addExamples,
+  addOptimizerOptions,
   choice,
   integer,
+  optimizerOf,
   real,
   repeated,
   type EngineFlags,
+  type OptimizerFlags,
 } from './options.ts';
-import { checkModel, openEngine, withEngine } from './session.ts';
+import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
 import { cliProgress } from './watch.ts';
 
 /** Which of the seed's streams orders rows. */
 const ORDER_STREAM = 0x5f7;
 
-interface Flags extends EngineFlags {
+const OPTIMIZER = {
+  learningRate: 1e-4,
+  schedule: { kind: 'cosine', warmupSteps: 0, flatSteps: 0, floor: 0 },
+  adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
+} as const;
+
+interface Flags extends EngineFlags, OptimizerFlags {
   model: string;
   data: string[];
   out: string;
@@ -37,15 +47,6 @@ interface Flags extends EngineFlags {
   steps?: number;
   epochs: number;
   batchSize: number;
-  learningRate: number;
-  schedule: 'cosine' | 'linear' | 'constant';
-  warmupSteps: number;
-  flatSteps: number;
-  floor: number;
-  beta1: number;
-  beta2: number;
-  weightDecay: number;
-  maxGradNorm: number;
   lossDenominator?: number;
   seed?: number;
   saveAs: 'F32' | 'BF16';
@@ -53,7 +54,6 @@ interface Flags extends EngineFlags {
 }
 
 export function define(command: Command, io: Io): void {
-  const share = { min: 0, max: 1 };
   command
     .description('Trains a model on conversations: cross-entropy on what the assistant wrote.')
     .requiredOption('--model <dir>', 'the model to begin with, or with --init-seed a folder without weights')
@@ -72,26 +72,8 @@ export function define(command: Command, io: Io): void {
     )
     .addOption(integer('--steps <n>', 'optimizer steps (default: from --epochs)', { min: 1 }))
     .addOption(integer('--epochs <n>', 'passes over the data', { min: 1 }).default(1))
-    .addOption(integer('--batch-size <n>', 'rows of each step', { min: 1 }).default(32))
-    .addOption(real('--learning-rate <x>', 'peak, of AdamW', { above: 0 }).default(1e-4))
-    .addOption(
-      choice('--schedule <kind>', 'how the learning rate decays after warm-up and flat steps', [
-        'cosine',
-        'linear',
-        'constant',
-      ]).default('cosine'),
-    )
-    .addOption(integer('--warmup-steps <n>', 'steps in which the learning rate rises', { min: 0 }).default(0))
-    .addOption(integer('--flat-steps <n>', 'steps at the peak before it decays', { min: 0 }).default(0))
-    .addOption(real('--floor <x>', 'share of the peak that is left at the last step', share).default(0))
-    .addOption(real('--beta1 <x>', 'AdamW, decay of the first moment', share).default(0.9))
-    .addOption(real('--beta2 <x>', 'AdamW, decay of the second moment', share).default(0.999))
-    .addOption(
-      real('--weight-decay <x>', 'AdamW, decoupled; not on normalisation weights', { min: 0 }).default(0),
-    )
-    .addOption(
-      real('--max-grad-norm <x>', 'global norm to which gradients are clipped', { above: 0 }).default(1),
-    )
+    .addOption(integer('--batch-size <n>', 'rows of each step', { min: 1 }).default(32));
+  addOptimizerOptions(command, OPTIMIZER)
     .addOption(
       real(
         '--loss-denominator <x>',
@@ -125,6 +107,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
       `${flags.out}: expected a path that does not exist, got one that does; choose another --out`,
     );
   }
+  checkWritable(dirname(flags.out));
   const tokenizer = loadTokenizer(flags.model);
   const format = loadChatFormat(flags.model, tokenizer);
   const rows = await loadRows(flags.data);
@@ -142,13 +125,10 @@ async function run(flags: Flags, io: Io): Promise<void> {
     let done: number;
     try {
       progress.phase('train', steps);
-      const { schedule: kind, warmupSteps, flatSteps, floor, beta1, beta2, weightDecay, maxGradNorm } = flags;
       const options = {
         batchSize,
         steps,
-        learningRate: flags.learningRate,
-        schedule: { kind, warmupSteps, flatSteps, floor },
-        adam: { beta1, beta2, epsilon: 1e-8, weightDecay, maxGradNorm },
+        ...optimizerOf(flags),
         lossDenominator: flags.lossDenominator,
       };
       const passes = flags.steps === undefined ? flags.epochs : Number.POSITIVE_INFINITY;

@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { loadModelConfig } from '../engine/local/config.ts';
+import { explainIssue } from '../lib/json.ts';
 import { placeOf, readRows } from '../tasks/rows.ts';
 import { rowError } from './session.ts';
 
@@ -21,12 +22,7 @@ export async function loadTokenRows(path: string, model: string): Promise<number
     const where = placeOf(path, line);
     const parsed = schema.safeParse(row);
     if (!parsed.success) {
-      const issue = parsed.error.issues[0];
-      const field = issue === undefined ? 'tokens' : issue.path.map(String).join('.');
-      throw rowError(
-        where,
-        new Error(`${field}: expected token ids in "tokens", got: ${issue?.message ?? 'a malformed row'}`),
-      );
+      throw rowError(where, new Error(explainIssue(parsed.error.issues, row)));
     }
     const { tokens } = parsed.data;
     const unknown = tokens.find((id) => id >= vocabularySize);

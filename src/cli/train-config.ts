@@ -7,12 +7,19 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { R3Error } from '../lib/errors.ts';
+import { explainIssue, showValue } from '../lib/json.ts';
 import type { PlayerOptions } from '../player.ts';
 import type { RunConfig } from '../runs/run.ts';
 import { defaultTrainOptions, type TrainOptions } from '../train.ts';
-import { usageError, type EngineFlags, type PlayerFlags } from './options.ts';
+import {
+  optimizerOf,
+  usageError,
+  type EngineFlags,
+  type OptimizerFlags,
+  type PlayerFlags,
+} from './options.ts';
 
-export interface TrainFlags extends EngineFlags, PlayerFlags {
+export interface TrainFlags extends EngineFlags, OptimizerFlags, PlayerFlags {
   task?: string;
   model?: string;
   problems?: string;
@@ -23,19 +30,19 @@ export interface TrainFlags extends EngineFlags, PlayerFlags {
   prompts?: string;
   run?: string;
   resume?: string;
+  acceptKernels?: boolean;
   steps: number;
   failuresPerStep: number;
-  reflections: number;
-  learningRate: number;
-  schedule: TrainOptions['schedule']['kind'];
-  warmupSteps: number;
+  numGenerations: number;
   beta: number;
   lossType: TrainOptions['lossType'];
   epsilon?: number;
+  scaleRewards: TrainOptions['scaleRewards'];
   shuffleRewards?: boolean;
   checkpointEvery: number;
   seed: number;
   dryRun?: boolean;
+  json?: boolean;
 }
 
 const count = z.int().positive();
@@ -84,8 +91,10 @@ const schema = z.strictObject({
   task: z.string(),
   prompts: z.looseObject({ name: z.string() }),
   model: z.strictObject({ directory: z.string(), hash: z.string() }),
-  /** What ran when the run began: for people; a resumed run may have another build. */
+  /** The engine's description when the run began. */
   kernels: z.string(),
+  /** Other kernels that the run went on with, and the step from which. */
+  kernelChanges: z.array(z.strictObject({ step: z.int(), kernels: z.string() })).default([]),
   dtype: z.enum(['f32', 'bf16']),
   sampling: samplingSchema,
   /** Where failures come from until the first checkpoint has them. */
@@ -103,33 +112,45 @@ export type FailureSource = TrainConfig['failures'];
 export function parseTrainConfig(config: RunConfig, directory: string): TrainConfig {
   const parsed = schema.safeParse(config);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
   const command = config['command'];
-  const got =
+  const why =
     command === 'train'
-      ? `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'something else'}`
-      : `a run of r3 ${String(command)}`;
-  throw new R3Error('store', 'mismatch', `${directory}: expected a run that r3 train can resume, got ${got}`);
+      ? `config.json: ${explainIssue(parsed.error.issues, config)}`
+      : `expected a run that r3 train can resume, got one of r3 ${showValue(command)}`;
+  throw new R3Error('store', 'mismatch', `${directory}: ${why}`);
+}
+
+/** The kernels that the run was trained with last, as the engine described itself. */
+export function kernelsOf({ kernels, kernelChanges }: TrainConfig): string {
+  return kernelChanges.at(-1)?.kernels ?? kernels;
+}
+
+/** Whether two descriptions of the engine promise the same bytes: of all that they name, only threads may differ. */
+export function sameKernels(a: string, b: string): boolean {
+  const withoutThreads = (description: string): string => description.replace(/, \d+ threads?/, '');
+  return withoutThreads(a) === withoutThreads(b);
+}
+
+/** The configuration of a run that goes on from `step` with other kernels. */
+export function withKernels(config: TrainConfig, step: number, kernels: string): TrainConfig {
+  // Steps from here on are done again, whatever they were done with before.
+  const kept = config.kernelChanges.filter((change) => change.step < step);
+  const before = kernelsOf({ ...config, kernelChanges: kept });
+  return { ...config, kernelChanges: sameKernels(before, kernels) ? kept : [...kept, { step, kernels }] };
 }
 
 export function trainOptionsOf(flags: TrainFlags): TrainOptions {
-  const defaults = defaultTrainOptions();
-  if (flags.reflections < 2) {
-    throw usageError(
-      `--reflections: expected at least 2, which one reflection is better than another, got ${flags.reflections}`,
-    );
-  }
   return {
-    ...defaults,
+    ...defaultTrainOptions(),
+    ...optimizerOf(flags),
     seed: flags.seed,
     steps: flags.steps,
     failuresPerStep: flags.failuresPerStep,
-    reflectionsPerFailure: flags.reflections,
-    learningRate: flags.learningRate,
-    schedule: { ...defaults.schedule, kind: flags.schedule, warmupSteps: flags.warmupSteps },
+    reflectionsPerFailure: flags.numGenerations,
     beta: flags.beta,
     lossType: flags.lossType,
     epsilon: flags.epsilon ?? null,
+    scaleRewards: flags.scaleRewards,
     shuffleRewards: flags.shuffleRewards ?? false,
     checkpointEvery: flags.checkpointEvery,
   };

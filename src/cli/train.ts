@@ -2,13 +2,14 @@
  * `r3 train`: failures, the audit, the loop, and a run folder that holds all of it.
  *
  * A run starts from failures that were mined before or that it mines itself. Its first checkpoint, at step 0, has
- * them; from then on `--resume` needs the run folder and the model, and goes on to the same bytes. Ctrl-C stops after
- * the step under way, with everything saved.
+ * them; from then on `--resume` needs the run folder, the model and the same kernels, and goes on to the same bytes.
+ * Before that checkpoint a resumed run starts over, audit included. Ctrl-C stops after the step under way, with
+ * everything saved.
  */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { audit, requireAudit } from '../audit.ts';
+import { audit, requireAudit, type AuditCheck } from '../audit.ts';
 import { loadModelConfig } from '../engine/local/config.ts';
 import type { Engine } from '../engine/engine.ts';
 import { R3Error } from '../lib/errors.ts';
@@ -16,15 +17,16 @@ import { readJsonl } from '../lib/jsonl.ts';
 import type { Failure } from '../method/episode.ts';
 import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
-import { stepFields } from '../quickstart.ts';
-import { createRun, openRun, type Run } from '../runs/run.ts';
-import { defaultTrainOptions, saveCheckpoint, train } from '../train.ts';
+import { checkNewRun, createRun, openRun, readRun, type Run } from '../runs/run.ts';
+import { stepFields } from '../runs/step-row.ts';
+import { defaultTrainOptions, requireEnough, saveCheckpoint, train } from '../train.ts';
 import { loadFailures } from './failures.ts';
-import { INTERRUPTED, printLine, type Io } from './io.ts';
+import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';
 import { bytesText, memoryRows, planMemory } from './memory.ts';
 import {
   addEngineOptions,
   addExamples,
+  addOptimizerOptions,
   addPlayerOptions,
   choice,
   integer,
@@ -36,6 +38,7 @@ import type { Progress } from './progress.ts';
 import { writeRunReport } from './reading.ts';
 import {
   checkModel,
+  engineOptions,
   findTask,
   loadTaskProblems,
   nextRun,
@@ -48,8 +51,11 @@ import {
 import { renderTable } from './table.ts';
 import {
   failureSourceOf,
+  kernelsOf,
   parseTrainConfig,
+  sameKernels,
   trainOptionsOf,
+  withKernels,
   type FailureSource,
   type TrainConfig,
   type TrainFlags,
@@ -72,28 +78,20 @@ export function define(command: Command, io: Io): void {
     .addOption(promptsOption())
     .option('--run <dir>', 'run folder to make (default: runs/<task>-<next number>)')
     .option('--resume <run>', 'go on with a run that was stopped or killed, with its own configuration')
+    .option(
+      '--accept-kernels',
+      "with --resume: go on although the kernels are not the run's; config.json says so, and results are no longer the same bytes",
+    )
     .addOption(integer('--steps <n>', 'optimizer steps', { min: 1 }).default(defaults.steps))
     .addOption(
       integer('--failures-per-step <n>', 'groups of each step', { min: 1 }).default(defaults.failuresPerStep),
     )
     .addOption(
-      integer('--reflections <n>', 'reflections on each failure: the group size G', { min: 2 }).default(
+      integer('--num-generations <n>', 'reflections on each failure: the group size G', { min: 2 }).default(
         defaults.reflectionsPerFailure,
       ),
-    )
-    .addOption(real('--learning-rate <x>', 'peak, of AdamW', { above: 0 }).default(defaults.learningRate))
-    .addOption(
-      choice('--schedule <kind>', 'how the learning rate decays after the warm-up', [
-        'cosine',
-        'linear',
-        'constant',
-      ]).default(defaults.schedule.kind),
-    )
-    .addOption(
-      integer('--warmup-steps <n>', 'steps in which the learning rate rises', { min: 0 }).default(
-        defaults.schedule.warmupSteps,
-      ),
-    )
+    );
+  addOptimizerOptions(command, defaults)
     .addOption(
       real('--beta <x>', 'weight of the KL term to the start model; 0 turns it off', { min: 0 }).default(
         defaults.beta,
@@ -107,6 +105,13 @@ export function define(command: Command, io: Io): void {
       ]).default(defaults.lossType),
     )
     .addOption(real('--epsilon <x>', 'clip range of the probability ratio (default: none)', { above: 0 }))
+    .addOption(
+      choice(
+        '--scale-rewards <by>',
+        'what advantages are divided by: the standard deviation of the group, or none',
+        ['group', 'none'],
+      ).default(defaults.scaleRewards),
+    )
     .option(
       '--shuffle-rewards',
       'the control: rewards permuted within each group, so that nothing can be learned',
@@ -117,36 +122,38 @@ export function define(command: Command, io: Io): void {
       ),
     )
     .addOption(seed('the same seed and options give the same run, to the byte').default(defaults.seed));
-  addEngineOptions(addPlayerOptions(command)).option(
-    '--dry-run',
-    'print what the run needs (memory, tokens per step) and stop',
-  );
+  addEngineOptions(addPlayerOptions(command))
+    .option('--dry-run', 'print what the run needs (memory, tokens per step) and stop')
+    .option('--json', 'one line of JSON at the end: {run, stopped, steps, of, metrics, model, report}');
   addExamples(
     command,
     `
   r3 train --task countdown --model DIR --problems train.parquet --limit 2000
-  r3 train --task countdown --model DIR --failures failures.jsonl --steps 50 --reflections 16
+  r3 train --task countdown --model DIR --failures failures.jsonl --steps 50 --num-generations 16
   r3 train --resume runs/countdown-001
   r3 eval --task countdown --model runs/countdown-001/model --against DIR --problems test.parquet`,
   );
   command.action(async (flags: TrainFlags) => {
     if (flags.resume !== undefined) {
       refuseOthers(command);
-      await resumeRun(flags.resume, io);
+      await resumeRun(flags.resume, flags, io);
     } else if (flags.dryRun === true) await dryRun(flags, io);
     else await startRun(flags, io);
   });
 }
+
+/** What may be said with --resume: nothing that a run's results depend on, but for --accept-kernels. */
+const WITH_RESUME = ['--resume', '--accept-kernels', '--threads', '--json', '--debug'];
 
 /** A resumed run has its options: one that is given would be ignored. */
 function refuseOthers(command: Command): void {
   const others = command.options
     .filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
     .map((option) => option.long)
-    .filter((name) => name !== '--resume' && name !== '--debug');
+    .filter((name) => name !== undefined && !WITH_RESUME.includes(name));
   if (others.length === 0) return;
   throw usageError(
-    `--resume goes on with the run's own configuration: expected no other option, got ${others.join(', ')}`,
+    `--resume goes on with the run's own configuration: expected no option that sets it, got ${others.join(', ')}`,
   );
 }
 
@@ -161,17 +168,21 @@ function required(flags: TrainFlags): { task: string; model: string; source: Fai
 
 async function startRun(flags: TrainFlags, io: Io): Promise<void> {
   const { task: taskName, model, source } = required(flags);
+  if (flags.acceptKernels === true) {
+    throw usageError('--accept-kernels: expected --resume with a run, got a new run');
+  }
   const trainOptions = trainOptionsOf(flags);
   const { task, prompts } = findTask(taskName, flags.prompts);
   const directory = flags.run ?? nextRun(taskName);
-  // Said now, not after minutes of mining; `createRun` refuses any other folder with files.
+  // Said now, not after minutes of mining.
   if (existsSync(join(directory, 'config.json'))) {
     throw usageError(
       `--run: expected a new folder, got ${directory}, which holds a run; go on with r3 train --resume ${directory}, or choose another`,
     );
   }
+  checkNewRun(directory);
   const { contextLength } = loadModelConfig(existing(model)).config;
-  const opening = openTrainingEngine(model, flags.dtype, flags.threads, io);
+  const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
     const { modelHash, description } = engine.capabilities();
     const config: TrainConfig = {
@@ -181,6 +192,7 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       prompts: { ...prompts },
       model: { directory: resolve(model), hash: modelHash },
       kernels: description,
+      kernelChanges: [],
       dtype: flags.dtype,
       sampling: playerOptions(flags, contextLength),
       failures: source,
@@ -188,68 +200,86 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
     };
     const player = makePlayer(engine, model, task, prompts, config.sampling);
     const progress = cliProgress(io);
-    let run: Run;
-    let failures: readonly Failure[];
-    try {
-      const mined = await collectFailures(config, player, progress);
-      progress.phase('audit');
-      const checks = await auditOf(player, mined, config);
-      requireAudit(checks);
-      progress.end();
-      failures = mined.failures;
-      run = createRun(directory, config);
-      for (const { name, detail } of checks) run.log(`audit, ${name}: ${detail}`);
-      await begin(run, failures, engine);
-    } finally {
-      progress.end();
-    }
-    await finish(run, player, failures, config, progress, io);
+    const audited = await prepare(config, player, progress);
+    await withRun(createRun(directory, config), async (run) => {
+      await begin(run, audited, engine);
+      await finish(run, player, audited.failures, config, progress, flags, io);
+    });
   });
 }
 
-async function resumeRun(directory: string, io: Io): Promise<void> {
-  const run = openRun(directory);
-  const config = parseTrainConfig(run.config, directory);
-  const { task, prompts } = findTask(config.task, config.prompts.name);
-  const model = config.model.directory;
-  await withEngine(openTrainingEngine(existing(model), config.dtype, undefined, io), async (engine) => {
-    const { modelHash } = engine.capabilities();
-    if (modelHash !== config.model.hash) {
-      throw new R3Error(
-        'store',
-        'mismatch',
-        `${model}: expected the model that ${directory} began with (${config.model.hash}), got another (${modelHash})`,
-      );
-    }
-    const player = makePlayer(engine, model, task, prompts, config.sampling);
-    const progress = cliProgress(io);
-    const { checkpoint, damaged } = run.resume();
-    for (const line of damaged) progress.log(`left out: ${line}`);
-    let failures: readonly Failure[];
-    if (checkpoint === null) {
-      failures = (await collectFailures(config, player, progress)).failures;
-      progress.end();
-      await begin(run, failures, engine);
-    } else {
-      failures = loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities());
-      progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}`);
-    }
-    await finish(run, player, failures, config, progress, io);
+async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<void> {
+  await withRun(openRun(directory), async (run) => {
+    const started = parseTrainConfig(run.config, directory);
+    const { dtype } = started;
+    const { task, prompts } = findTask(started.task, started.prompts.name);
+    const model = existing(started.model.directory);
+    const opening = openEngine(io, { model, trainable: true, ...engineOptions({ ...flags, dtype }) });
+    await withEngine(opening, async (engine) => {
+      const { modelHash } = engine.capabilities();
+      if (modelHash !== started.model.hash) {
+        throw new R3Error(
+          'store',
+          'mismatch',
+          `${model}: expected the model that ${directory} began with (${started.model.hash}), got another (${modelHash})`,
+        );
+      }
+      const config = onTheseKernels(run, started, engine, flags.acceptKernels === true);
+      const player = makePlayer(engine, model, task, prompts, config.sampling);
+      const progress = cliProgress(io);
+      const { checkpoint, damaged } = run.resume();
+      for (const line of damaged) progress.log(`left out: ${line}`);
+      let failures: readonly Failure[];
+      if (checkpoint === null) {
+        const audited = await prepare(config, player, progress);
+        failures = audited.failures;
+        await begin(run, audited, engine);
+      } else {
+        failures = loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities());
+        progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}`);
+      }
+      await finish(run, player, failures, config, progress, flags, io);
+    });
   });
 }
 
-function openTrainingEngine(
-  model: string,
-  dtype: TrainConfig['dtype'],
-  threads: number | undefined,
-  io: Io,
-): Promise<Engine> {
-  return openEngine(io, {
-    model,
-    dtype,
-    trainable: true,
-    ...(threads === undefined ? {} : { threads }),
-  });
+/** Other kernels round differently: a run goes on with the ones that it had, or says in its folder that it did not. */
+function onTheseKernels(run: Run, config: TrainConfig, engine: Engine, accept: boolean): TrainConfig {
+  const { description } = engine.capabilities();
+  const used = kernelsOf(config);
+  if (sameKernels(used, description)) return config;
+  if (!accept) {
+    const [build] = used.split(' ');
+    const elsewhere = description.startsWith(`${build} `)
+      ? 'Resume on a CPU that has them'
+      : `Set R3_KERNELS=${build}`;
+    throw new R3Error(
+      'store',
+      'mismatch',
+      `${run.directory}: expected the kernels that the run was trained with (${used}), got ${description}, whose results are not the same bytes. ${elsewhere}, or go on with these and --accept-kernels, which config.json will say.`,
+    );
+  }
+  const changed = withKernels(config, run.latestCheckpoint().checkpoint?.step ?? 0, description);
+  run.writeConfig(changed);
+  return changed;
+}
+
+/** Closes the run whatever happens. Where the disk was full, says how to go on when there is room. */
+async function withRun(run: Run, work: (run: Run) => Promise<void>): Promise<void> {
+  try {
+    await work(run);
+  } catch (error) {
+    if (!(error instanceof R3Error && error.code === 'no-space')) throw error;
+    const { message, boundary, code } = error;
+    throw new R3Error(
+      boundary,
+      code,
+      `${message}. The run is kept up to its latest checkpoint; when that is mended, go on with: r3 train --resume ${run.directory}`,
+      { cause: error },
+    );
+  } finally {
+    run.close();
+  }
 }
 
 function existing(model: string): string {
@@ -257,8 +287,29 @@ function existing(model: string): string {
   return model;
 }
 
+/** What training begins from. */
+interface Audited {
+  failures: readonly Failure[];
+  checks: readonly AuditCheck[];
+}
+
+/** Failures, and an audit that they passed: no weight moves before. */
+async function prepare(config: TrainConfig, player: Player, progress: Progress): Promise<Audited> {
+  try {
+    const mined = await collectFailures(config, player, progress);
+    requireEnough(mined.failures, config.train);
+    progress.phase('audit');
+    const checks = await auditOf(player, mined, config);
+    requireAudit(checks);
+    return { failures: mined.failures, checks };
+  } finally {
+    progress.end();
+  }
+}
+
 /** The failures in the run's folder, and a checkpoint that holds them: from here on a kill loses at most some steps. */
-async function begin(run: Run, failures: readonly Failure[], engine: Engine): Promise<void> {
+async function begin(run: Run, { failures, checks }: Audited, engine: Engine): Promise<void> {
+  for (const { name, detail } of checks) run.log(`audit, ${name}: ${detail}`);
   run.appendFailures(failures);
   await saveCheckpoint(run, engine, 0);
 }
@@ -306,6 +357,7 @@ async function finish(
   failures: readonly Failure[],
   config: TrainConfig,
   progress: Progress,
+  { json }: TrainFlags,
   io: Io,
 ): Promise<void> {
   const { directory } = run;
@@ -324,25 +376,29 @@ async function finish(
     });
   } finally {
     progress.end();
-    run.close();
   }
   const report = writeRunReport(directory);
-  if (done < steps) {
+  const stopped = done < steps;
+  const model = stopped ? null : join(directory, 'model');
+  if (model === null) {
     io.note(
       `stopped after step ${done} of ${steps}, everything is saved; go on with: r3 train --resume ${directory}`,
     );
     io.exitCode = INTERRUPTED;
-    return;
+  } else if (!existsSync(model)) await player.engine.save(model);
+  if (json === true) {
+    const metrics = readRun(directory).metrics.at(-1) ?? null;
+    printJson(io, { run: directory, stopped, steps: done, of: steps, metrics, model, report });
+  } else if (model !== null) {
+    printLine(io, `run     ${directory}`);
+    printLine(io, `model   ${model}`);
+    printLine(io, `report  ${report}`);
   }
-  const model = join(directory, 'model');
-  if (!existsSync(model)) await player.engine.save(model);
-  printLine(io, `run     ${directory}`);
-  printLine(io, `model   ${model}`);
-  printLine(io, `report  ${report}`);
 }
 
 /** What the run will need, from the model's config and the flags alone. */
 async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
+  if (flags.json === true) throw usageError('--json: expected a run, got --dry-run, which makes none');
   const { task: taskName, model, source } = required(flags);
   const options = trainOptionsOf(flags);
   const { task } = findTask(taskName, flags.prompts);

@@ -12,6 +12,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { R3Error } from './errors.ts';
 import {
+  checkWritable,
+  makeDirectory,
   removeDirectoryAtomic,
   removePartials,
   sha256File,
@@ -81,6 +83,49 @@ test('writeDirectoryAtomic removes the temporary directory when filling fails', 
   await expect(failing).rejects.toThrow('engine: no memory');
   expect(readdirSync(folder)).toEqual([]);
 });
+
+test('an error of filling names the target, not the temporary directory, however deep it stands', async () => {
+  const target = join(folder, 'checkpoints', '000000');
+  const filling = writeDirectoryAtomic(target, (temporary) =>
+    writeDirectoryAtomic(join(temporary, 'engine'), (inner) => {
+      throw storeError(join(inner, 'weights'), Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    }),
+  );
+  await expect(filling).rejects.toMatchObject({
+    code: 'no-space',
+    boundary: 'store',
+    message: expect.stringMatching(/000000.engine.weights: expected room to write, got ENOSPC/) as unknown,
+  });
+  await expect(filling).rejects.not.toThrow(/partial/);
+  expect(readdirSync(join(folder, 'checkpoints'))).toEqual([]);
+});
+
+test('makeDirectory makes what is missing and says what that was', () => {
+  const deep = join(folder, 'a', 'b');
+  expect(makeDirectory(deep)).toEqual([join(folder, 'a'), deep]);
+  expect(makeDirectory(deep)).toEqual([]);
+  writeFileSync(join(deep, 'file'), '');
+  expect(() => makeDirectory(join(deep, 'file', 'x'))).toThrow(
+    /file.x: expected a folder, got a file on the way to it/,
+  );
+});
+
+test('checkWritable leaves nothing behind', () => {
+  checkWritable(join(folder, 'a', 'b'));
+  checkWritable(folder);
+  expect(readdirSync(folder)).toEqual([]);
+  writeFileSync(join(folder, 'file'), '');
+  expect(() => checkWritable(join(folder, 'file'))).toThrow(/file: expected a folder, got a file/);
+});
+
+test.runIf(process.platform === 'linux')(
+  'a folder that takes no folders is refused, not tried for ever',
+  () => {
+    expect(() => checkWritable('/proc/x')).toThrow(
+      '/proc/x: expected a place where a folder can be made, got ENOENT in /proc; choose another folder',
+    );
+  },
+);
 
 test('removePartials sweeps what a killed writer left, and only that', () => {
   mkdirSync(join(folder, '.model.12.partial', 'sub'), { recursive: true });

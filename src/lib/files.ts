@@ -17,6 +17,8 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  rmdirSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -29,6 +31,56 @@ const PARTIAL = '.partial';
 
 /** Text, bytes, or a sequence of byte chunks that is written as it comes. */
 export type FileData = string | Uint8Array | Iterable<Uint8Array>;
+
+/**
+ * Makes a directory and those above it, as `mkdir -p`. Returns the ones that it made, outermost first. Throws R3Error
+ * `no-space` or `bad-file`. Node's own recursive mkdir never returns in a folder that exists but takes none (/proc).
+ */
+export function makeDirectory(directory: string): string[] {
+  const missing: string[] = [];
+  for (let path = resolve(directory); !existsSync(path) && path !== dirname(path); path = dirname(path)) {
+    missing.unshift(path);
+  }
+  for (const path of missing) {
+    try {
+      mkdirSync(path);
+    } catch (error) {
+      // Somebody else may have made it meanwhile.
+      if (!existsSync(path)) throw cannotMake(directory, path, error);
+    }
+  }
+  return missing;
+}
+
+function cannotMake(directory: string, path: string, error: unknown): unknown {
+  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) {
+    return storeError(directory, error);
+  }
+  return new R3Error(
+    'store',
+    'no-space',
+    `${directory}: expected a place where a folder can be made, got ENOENT in ${dirname(path)}; choose another folder`,
+    { cause: error },
+  );
+}
+
+/**
+ * Throws R3Error `no-space` or `bad-file` unless files can be made in a directory, which may itself have to be made.
+ * For the start of work whose result goes there. Leaves nothing behind.
+ */
+export function checkWritable(directory: string): void {
+  const made = makeDirectory(directory);
+  try {
+    const probe = partialName(join(directory, 'probe'));
+    // A byte: a full disk takes empty files.
+    writeFileSync(probe, '.');
+    rmSync(probe);
+  } catch (error) {
+    throw storeError(directory, error);
+  } finally {
+    for (const path of made.toReversed()) removeEmpty(path);
+  }
+}
 
 /** Replaces or creates a file at once. Its folder must exist. Throws R3Error `no-space` or `bad-file`. */
 export function writeFileAtomic(path: string, data: FileData): void {
@@ -54,7 +106,8 @@ export function writeFileAtomic(path: string, data: FileData): void {
 /**
  * Creates a directory at once: `fill` gets the path of an empty temporary sibling, which is renamed when `fill`
  * is done. Folders above it are created. Throws R3Error `bad-file` when the target exists (it is then left as it
- * is), `no-space`, or what `fill` throws; the temporary directory is removed.
+ * is), `no-space`, or what `fill` throws, an R3Error with the target's name in place of the temporary one; the
+ * temporary directory is removed.
  */
 export async function writeDirectoryAtomic(
   directory: string,
@@ -64,7 +117,7 @@ export async function writeDirectoryAtomic(
   const partial = partialName(directory);
   try {
     rmSync(partial, { recursive: true, force: true });
-    mkdirSync(partial, { recursive: true });
+    makeDirectory(partial);
     await fill(partial);
     syncTree(partial);
     // Rename replaces an empty directory in silence; another writer may have made one meanwhile.
@@ -73,7 +126,7 @@ export async function writeDirectoryAtomic(
     syncDirectory(dirname(resolve(directory)));
   } catch (error) {
     removeQuietly(partial);
-    throw storeError(directory, error);
+    throw underTarget(storeError(directory, error), partial, directory);
   }
 }
 
@@ -89,10 +142,15 @@ export function removeDirectoryAtomic(directory: string): void {
   }
 }
 
+/** Whether a name is that of an unfinished file or directory. */
+export function isPartial(name: string): boolean {
+  return name.startsWith('.') && name.endsWith(PARTIAL);
+}
+
 /** Removes what a killed writer left in a folder. Only its one writer may call this. */
 export function removePartials(directory: string): void {
   for (const name of readdirSync(directory)) {
-    if (name.startsWith('.') && name.endsWith(PARTIAL)) rmSync(join(directory, name), { recursive: true });
+    if (isPartial(name)) rmSync(join(directory, name), { recursive: true });
   }
 }
 
@@ -156,6 +214,9 @@ export function storeError(path: string, error: unknown): unknown {
         'no-space',
         `expected permission to write here, got ${code}; choose another folder or change its permissions`,
       );
+    case 'ENOTDIR':
+    case 'EEXIST':
+      return fail('bad-file', 'expected a folder, got a file on the way to it; choose another path');
     case 'ENOENT':
       return fail('bad-file', 'expected a file or folder, got nothing at this path; check its spelling');
     default:
@@ -200,8 +261,23 @@ function syncFile(path: string, flags: string): void {
   }
 }
 
+/** The same error with the name that a person knows. */
+function underTarget(error: unknown, partial: string, target: string): unknown {
+  if (!(error instanceof R3Error) || !error.message.includes(partial)) return error;
+  return new R3Error(error.boundary, error.code, error.message.replaceAll(partial, target), { cause: error });
+}
+
+/** A directory that is in use by now stays. */
+function removeEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    return;
+  }
+}
+
 /** For the way out of an error: the error that is already on its way matters more than a leftover. */
-function removeQuietly(path: string): void {
+export function removeQuietly(path: string): void {
   try {
     rmSync(path, { recursive: true, force: true });
   } catch {

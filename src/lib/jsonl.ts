@@ -8,8 +8,9 @@
  * A damaged line in the middle is an error that names it, never skipped. Not a database: no index, no update.
  */
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { R3Error } from './errors.ts';
+import { messageOf, R3Error } from './errors.ts';
 import { readFully, storeError } from './files.ts';
+import { checkNumbers } from './json.ts';
 
 /** A limit on what one line may make a reader hold: an episode with its log-probabilities takes a few KB. */
 export const MAX_LINE_BYTES = 64 << 20;
@@ -107,7 +108,8 @@ function openWhole(path: string): JsonlFile {
 /**
  * The records of a file, one at a time. A last line that does not parse is left out: its writer was stopped, or is
  * still at it. A last line without a newline that parses is a record: files that people write end like that.
- * Throws R3Error `bad-file` for any other line that does not parse, with file and line.
+ * Throws R3Error `bad-file` for any other line that does not parse, or holds a number too large for a double, with
+ * file and line.
  */
 export function* readJsonl(path: string): Generator<unknown, void, undefined> {
   let file: number;
@@ -125,7 +127,10 @@ export function* readJsonl(path: string): Generator<unknown, void, undefined> {
       const parsed = tryParse(line.bytes);
       if (parsed === undefined)
         broken = `${path}:${number}: expected a line of JSON, got ${excerpt(line.bytes)}`;
-      else yield parsed.value;
+      else {
+        checkFinite(parsed.value, `${path}:${number}`);
+        yield parsed.value;
+      }
     }
   } finally {
     closeSync(file);
@@ -184,6 +189,15 @@ function tryParse(bytes: Uint8Array): { value: unknown } | undefined {
     return { value: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown };
   } catch {
     return undefined;
+  }
+}
+
+/** JSON.parse reads 1e400 as Infinity, which no record of ours holds. */
+function checkFinite(record: unknown, place: string): void {
+  try {
+    checkNumbers(record);
+  } catch (cause) {
+    throw new R3Error('store', 'bad-file', `${place}: ${messageOf(cause)}`, { cause });
   }
 }
 

@@ -12,6 +12,12 @@ import { R3Error, assert } from '../lib/errors.ts';
 import { pairedBootstrap, passAtK, wilson } from './statistics.ts';
 import type { BootstrapOptions, Difference, Rate } from './statistics.ts';
 
+/** What stands in for a reflection in the fixed-text control: a sentence without content. */
+export const FIXED_TEXT = 'be careful';
+
+/** Resamples behind every interval of a difference. */
+const BOOTSTRAP: BootstrapOptions = { draws: 2000, seed: 1 };
+
 /** One try: its verdict, null when it was not scored, and the tokens that were sampled for it. */
 export interface Trial {
   passed: boolean | null;
@@ -222,7 +228,7 @@ export interface QuickstartOutcomes {
 /** Throws R3Error `mismatch` when evaluations to be paired are not on the same problems. */
 export function quickstartSummary(
   outcomes: QuickstartOutcomes,
-  options: BootstrapOptions,
+  options: BootstrapOptions = BOOTSTRAP,
 ): QuickstartSummary {
   const { seed, wallSeconds, kernels, temperature, before, after, greedy } = outcomes;
   const { secondTry, firstTry, overTwoIndependent, overFixedText } = compare(before, after, options);

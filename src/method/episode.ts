@@ -16,6 +16,9 @@ export interface ScoreError {
 }
 export type Score = Verdict | ScoreError | null;
 
+/** Whether what a reflection hints at is true; `none` when it hints at nothing. */
+export type Hint = 'true' | 'false' | 'none';
+
 /** A task's own row plus an id that is unique in its data set. */
 export interface Problem {
   id: string;
@@ -56,6 +59,7 @@ export interface Episode<P extends Problem = Problem> {
   reward: number | null;
   /** null when the episode is not trained. */
   advantage: number | null;
-  /** The task's own name for the kind of reflection, where it has one. */
+  /** The task's own name for the kind of reflection, and whether its hint is true, where the task can tell. */
   kind?: string;
+  hint?: Hint;
 }

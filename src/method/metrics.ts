@@ -5,17 +5,15 @@
  * as the loss. What cannot be measured (no scored episode, kinds that a task does not tell) has no entry, never a 0.
  * Loss, KL, gradient norm and times are added by the loop.
  */
-import { assert } from '../lib/errors.ts';
 import { groupSignal } from './advantage.ts';
 import type { GroupSignal } from './advantage.ts';
 import { reflectionLength, trainedCount } from './datum.ts';
 import type { Episode } from './episode.ts';
+import { groupsOf } from './group.ts';
 
 export interface StepMetricsOptions {
   /** Failures drawn for this step. One without any episode counts as an unscored group. Default: the groups seen. */
   failures?: number | undefined;
-  /** Whether each episode's reflection holds a true hint, in the order of the episodes, where the task can tell. */
-  hints?: readonly ('true' | 'false' | 'none')[] | undefined;
 }
 
 /**
@@ -36,8 +34,6 @@ export function stepMetrics(
   episodes: readonly Episode[],
   options: StepMetricsOptions = {},
 ): Record<string, number> {
-  const { hints } = options;
-  assert(hints === undefined || hints.length === episodes.length, 'stepMetrics: one hint per episode');
   const groups = groupsOf(episodes);
   const groupCount = Math.max(options.failures ?? 0, groups.length);
   const metrics: Record<string, number> = { episodes: episodes.length, groups: groupCount };
@@ -70,23 +66,13 @@ export function stepMetrics(
   const distinct = groups.reduce((sum, group) => sum + new Set(group.map(reflectionKey)).size, 0);
   metrics['reflection/duplicate'] = (episodes.length - distinct) / episodes.length;
 
-  if (hints !== undefined) metrics['hint/true'] = count(hints, (hint) => hint === 'true') / episodes.length;
+  if (episodes.some((episode) => episode.hint !== undefined))
+    metrics['hint/true'] = count(episodes, (episode) => episode.hint === 'true') / episodes.length;
   const kinds = new Set(episodes.map((episode) => episode.kind).filter((kind) => kind !== undefined));
   for (const kind of [...kinds].toSorted()) {
     metrics[`kind/${kind}`] = count(episodes, (episode) => episode.kind === kind) / episodes.length;
   }
   return metrics;
-}
-
-/** Episodes by group id, in order of first appearance. */
-function groupsOf(episodes: readonly Episode[]): Episode[][] {
-  const groups = new Map<string, Episode[]>();
-  for (const episode of episodes) {
-    const group = groups.get(episode.group);
-    if (group === undefined) groups.set(episode.group, [episode]);
-    else group.push(episode);
-  }
-  return [...groups.values()];
 }
 
 /** Two reflections are the same when their ids are: texts may agree where ids do not. */

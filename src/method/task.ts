@@ -2,7 +2,7 @@
  * What a task is: how a problem is posed, how an answer is checked, and what is known to be right and wrong.
  * Everything that varies between tasks is here; a task is one object in one file of `src/tasks`.
  */
-import type { Message, Problem, Verdict } from './episode.ts';
+import type { Hint, Message, Problem, Verdict } from './episode.ts';
 
 /** The fixed texts around a problem. Data, so that a run can record them. */
 export interface Prompts {
@@ -29,11 +29,7 @@ export interface Task<P extends Problem = Problem> {
   /** Answers with a known verdict, for the audit before any weight moves. */
   known(problem: P, prompts: Prompts): { answer: string; ok: boolean }[];
   /** The kind of a reflection and whether its hint is true, where the task can tell. */
-  describeReflection?(
-    problem: P,
-    attempt: string,
-    reflection: string,
-  ): { kind: string; hint: 'true' | 'false' | 'none' };
+  describeReflection?(problem: P, attempt: string, reflection: string): { kind: string; hint: Hint };
 }
 
 /** The conversation up to a first try, a reflection request, and a retry. */

@@ -167,8 +167,9 @@ function label(frame: Frame, at: number, colour: Colour, name: string, value: st
   );
 }
 
-function svg(frame: Frame, text: ChartText, body: string, standalone: boolean): string {
-  const id = text.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
+/** `suffix`: of the ids, where a page has a chart twice. */
+function svg(frame: Frame, text: ChartText, body: string, standalone: boolean, suffix = ''): string {
+  const id = text.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-') + suffix;
   const own = standalone
     ? ` xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}"`
     : '';
@@ -185,18 +186,23 @@ function svg(frame: Frame, text: ChartText, body: string, standalone: boolean): 
 
 /**
  * Shares that add up to at most 1 as layers over steps. The layer that grew most lies at the bottom, so that its
- * growth is read from the axis. All series have the same steps; at most six layers.
+ * growth is read from the axis. All series have the same steps; at most six layers. `narrow`: for a small screen, on
+ * which a wide picture's text would be too small to read.
  */
-export function stackedChart(series: readonly Series[], text: ChartText, standalone = false): string {
+export function stackedChart(
+  series: readonly Series[],
+  text: ChartText,
+  { standalone = false, narrow = false }: { standalone?: boolean; narrow?: boolean } = {},
+): string {
   const width = smoothingWidth(series[0]?.points.length ?? 0);
   const layers = series
     .map(({ name, points }) => ({ name, points: smooth(points, width) }))
     .toSorted((a, b) => growth(b.points) - growth(a.points));
   const frame: Frame = {
-    width: 920,
-    height: 340,
-    left: 54,
-    right: 170,
+    width: narrow ? 400 : 920,
+    height: narrow ? 300 : 340,
+    left: narrow ? 44 : 54,
+    right: narrow ? 146 : 170,
     top: 16,
     bottom: 34,
     steps: extent(series.flatMap(({ points }) => points.map(({ step }) => step))),
@@ -226,7 +232,8 @@ export function stackedChart(series: readonly Series[], text: ChartText, standal
   const labels = layers.map(({ name, points }, i) =>
     label(frame, places[i]!, colourOf(i), name, percent(points.at(-1)!.value)),
   );
-  return svg(frame, text, areas.join('') + axes(frame, percent) + labels.join(''), standalone);
+  const body = areas.join('') + axes(frame, percent) + labels.join('');
+  return svg(frame, text, body, standalone, narrow ? '-narrow' : '');
 }
 
 export interface LineOptions {

@@ -4,8 +4,9 @@ import { anyText } from '../lib/text-testing.ts';
 import type { EvaluationSummary, QuickstartSummary } from '../method/controls.ts';
 import { wilson } from '../method/statistics.ts';
 import { escapeText, niceTicks, smooth, spread, stackedChart } from './charts.ts';
+import { rateRows } from './result-rows.ts';
 import { renderKindsChart, renderReport } from './report.ts';
-import type { ReportData } from './report.ts';
+import type { ReportData, ReportEvaluation } from './report.ts';
 
 const nothing = wilson(0, 0);
 
@@ -54,6 +55,17 @@ const summary: QuickstartSummary = {
   },
 };
 
+const evaluation: ReportEvaluation = {
+  summary,
+  profile: {
+    before: { kinds: { vague: 0.75, step: 0.25 }, meanTokens: 3.5, trueHints: 0.125, trueOfHints: 0.625 },
+    after: { kinds: { search: 1 }, meanTokens: 30.25, trueHints: 0.375, trueOfHints: 0.4375 },
+  },
+  lastSteps: { kl: 0.1234, withoutSignal: 0.0625 },
+  forcedBeginning: 'try',
+  warnings: [],
+};
+
 const rows = Array.from({ length: 20 }, (_, i) => ({
   step: i + 1,
   reward: i / 20,
@@ -81,7 +93,13 @@ function dataWith(text: string): ReportData {
     name: text,
     config: { version: 1, note: text },
     rows: rows.map((row) => ({ ...row, [`kind/${text}`]: 0 })),
-    summary: { ...summary, kernels: text },
+    evaluation: {
+      ...evaluation,
+      summary: { ...summary, kernels: text },
+      profile: { ...evaluation.profile, after: { ...evaluation.profile.after, kinds: { [text]: 1 } } },
+      forcedBeginning: text,
+      warnings: [text],
+    },
     episodes: [
       { ...episode, retryScore: { ok: true } },
       { ...episode, retry: null, retryScore: null },
@@ -150,36 +168,74 @@ test('the headline shows before, after and the interval, in percent', () => {
 });
 
 test('what was not measured is a dash, also when JSON made its NaN null', () => {
-  const parsed: QuickstartSummary = JSON.parse(JSON.stringify(summary));
-  for (const source of [summary, parsed]) {
-    const page = renderReport({ name: 'x', config: {}, rows: [], summary: source, episodes: [] });
-    expect(page).toContain('buy</th><td class="none">–</td>');
+  const parsed: ReportEvaluation = JSON.parse(JSON.stringify(evaluation));
+  for (const source of [evaluation, parsed]) {
+    const page = renderReport({ name: 'x', config: {}, rows: [], evaluation: source, episodes: [] });
+    expect(page).toMatch(/trained model<\/th><td>65\.0.*<td class="none">–<\/td><\/tr>/);
+    expect(page).toContain('after a fixed text, after</th><td class="none">–</td><td class="none">–</td>');
     expect(page).not.toMatch(/NaN|null|undefined|Infinity/);
   }
 });
 
+test('the page says of the reflections, the controls and the costs what the tables of the terminal say', () => {
+  const forced = { ...summary.before, afterForcedBeginning: wilson(90, 200) };
+  const page = renderReport({
+    name: 'x',
+    config: {},
+    rows: [],
+    evaluation: { ...evaluation, summary: { ...summary, before: forced }, warnings: ['far < near'] },
+    episodes: [],
+  });
+  const rowsOf = page.matchAll(/<tr[^>]*><th scope="row">(.*?)<\/th>(.*?)<\/tr>/g);
+  const cells = new Map(
+    [...rowsOf].map(([, label = '', row = '']) => [label, row.replaceAll(/<[^>]*>/g, ' ')]),
+  );
+  const texts = (label: string): string[] =>
+    (cells.get(label) ?? '').split(' ').filter((text) => text !== '');
+  expect(texts('second try, reflection with a forced beginning').slice(0, 2)).toEqual(['45.0', '38.3']);
+  expect(texts('how many tries those are')).toEqual(['3', '3', '3', '3']);
+  expect(texts('tokens of both tries')).toEqual(['40.0', '40.0', '40.0', '40.0']);
+  expect(texts('vague')).toEqual(['75.0%', '0.0%']);
+  expect(texts('search')).toEqual(['0.0%', '100.0%']);
+  expect(texts('with a true hint')).toEqual(['12.5%', '37.5%']);
+  expect(texts('true, of those that hint')).toEqual(['62.5%', '43.8%']);
+  expect(texts('mean length, tokens')).toEqual(['3.5', '30.3']);
+  expect(texts('KL to the start model, nats per token, last steps')).toEqual(['0', '0.123']);
+  expect(texts('groups without signal, last steps')).toEqual(['6.3%']);
+  expect(page).toContain('begin with: try</p>');
+  expect(page).toContain('</strong> far &lt; near</p>');
+  for (const { label } of rateRows([forced])) expect(cells.has(label), label).toBe(true);
+});
+
 test('an interval that contains 0 says so', () => {
-  const page = renderReport({ name: 'x', config: {}, rows: [], summary, episodes: [] });
-  expect(page).toMatch(/<tr class="open"><th scope="row">First try[^\n]*contains 0/);
-  expect(page).not.toMatch(/<tr class="open"><th scope="row">Second try: /);
+  const page = renderReport({ name: 'x', config: {}, rows: [], evaluation, episodes: [] });
+  expect(page).toMatch(/<tr class="open"><th scope="row">first try[^\n]*contains 0/);
+  expect(page).not.toMatch(/<tr class="open"><th scope="row">second try, after minus/);
 });
 
 test('a run without rows, evaluation and episodes has a page', () => {
-  const page = renderReport({ name: 'x', config: { version: 1 }, rows: [], summary: null, episodes: [] });
+  const page = renderReport({ name: 'x', config: { version: 1 }, rows: [], evaluation: null, episodes: [] });
   expect(page).toContain('not yet evaluated');
   expect(page).not.toContain('<svg');
 });
 
 test('a run of one step has charts without NaN', () => {
-  const page = renderReport({ name: 'x', config: {}, rows: rows.slice(0, 1), summary: null, episodes: [] });
-  expect(page.match(/<svg/g)).toHaveLength(5);
+  const page = renderReport({
+    name: 'x',
+    config: {},
+    rows: rows.slice(0, 1),
+    evaluation: null,
+    episodes: [],
+  });
+  // The stacked chart is there twice: for wide and for narrow screens.
+  expect(page.match(/<svg/g)).toHaveLength(6);
   expect(page).not.toMatch(/NaN|Infinity/);
 });
 
 test('every chart has a title, a description that ids name, and a table of the same numbers', () => {
   const page = renderReport(dataWith('word'));
   const named = [...page.matchAll(/aria-labelledby="([^ ]+) ([^"]+)"/g)];
-  expect(named).toHaveLength(5);
+  expect(named).toHaveLength(6);
   for (const [, title, description] of named) {
     expect(page.split(`<title id="${title}">`)).toHaveLength(2);
     expect(page.split(`<desc id="${description}">`)).toHaveLength(2);

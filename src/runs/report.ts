@@ -7,6 +7,7 @@
  */
 import type { QuickstartSummary } from '../method/controls.ts';
 import type { Score } from '../method/episode.ts';
+import type { Difference } from '../method/statistics.ts';
 import {
   colourStyle,
   escapeText,
@@ -18,6 +19,14 @@ import {
   stackedChart,
 } from './charts.ts';
 import type { ChartText, Interval, LineOptions, Series } from './charts.ts';
+import {
+  changeRows,
+  costRows,
+  forcedBeginningNote,
+  rateRows,
+  reflectionRows,
+  type ReflectionChange,
+} from './result-rows.ts';
 import type { StepRow } from './run.ts';
 
 /** A line of a chart that no one can tell from its neighbours helps nobody: rarer kinds are added up. */
@@ -39,6 +48,12 @@ export interface ReportEpisode {
   retryScore: Score;
 }
 
+export interface ReportEvaluation extends ReflectionChange {
+  summary: QuickstartSummary;
+  /** What a reader of the numbers must not miss. */
+  warnings: readonly string[];
+}
+
 export interface ReportData {
   /** The run's name. */
   name: string;
@@ -46,14 +61,15 @@ export interface ReportData {
   /** metrics.jsonl, named as in method/metrics.ts, and `kl`. */
   rows: readonly StepRow[];
   /** evaluation.json, null before there is one. A rate without data may be null or NaN. */
-  summary: QuickstartSummary | null;
+  evaluation: ReportEvaluation | null;
   /** Shown in this order. */
   episodes: readonly ReportEpisode[];
 }
 
 /** The whole page. */
 export function renderReport(data: ReportData): string {
-  const { name, rows, summary } = data;
+  const { name, rows, evaluation } = data;
+  const summary = evaluation?.summary ?? null;
   const facts = [
     `${rows.length} steps`,
     ...(summary === null
@@ -83,8 +99,8 @@ export function renderReport(data: ReportData): string {
 </header>
 <main>
 ${[
-  summary === null ? '' : headline(summary),
-  kindsSection(rows),
+  evaluation === null ? '' : headline(evaluation),
+  reflectionsSection(rows, evaluation),
   summary === null ? '' : resultsSection(summary),
   curvesSection(rows),
   episodesSection(data.episodes),
@@ -100,31 +116,51 @@ ${[
 
 /** The share of each kind of reflection by step, as a picture that stands alone. Empty layers when no row has kinds. */
 export function renderKindsChart(rows: readonly StepRow[]): string {
-  return stackedChart(kindSeries(rows), kindsText(rows), true);
+  return stackedChart(kindSeries(rows), kindsText(rows), { standalone: true });
 }
 
 function keyFigure(title: string, from: number, to: number, note: string): string {
   return `<div><dt>${title}</dt><dd><span class="from">${points(from)} →</span> ${points(to)}<small>%</small></dd><dd class="note">${note}</dd></div>`;
 }
 
-function headline({ before, after, greedy, change, temperature }: QuickstartSummary): string {
+function headline({ summary, warnings }: ReportEvaluation): string {
+  const { before, after, greedy, change, temperature } = summary;
   return `<dl class="figures">
 ${keyFigure('Second try, after its own reflection', before.secondTry.rate, after.secondTry.rate, differenceText(change.secondTry))}
 ${keyFigure('The same, greedy', greedy.before.secondTry.rate, greedy.after.secondTry.rate, differenceText(change.greedySecondTry))}
 ${keyFigure('First try', before.firstTry.rate, after.firstTry.rate, differenceText(change.firstTry))}
 </dl>
-<p class="caption">Shares of held-out problems solved, before → after training, at temperature ${temperature} unless it says greedy. A second try counts a pass at the first.</p>`;
+<p class="caption">Shares of held-out problems solved, before → after training, at temperature ${temperature} unless it says greedy. A second try counts a pass at the first.</p>${warnings
+    .map((warning) => `\n<p class="warning"><strong>Warning:</strong> ${escapeText(warning)}</p>`)
+    .join('')}`;
 }
 
-function kindsSection(rows: readonly StepRow[]): string {
+function reflectionsSection(rows: readonly StepRow[], evaluation: ReportEvaluation | null): string {
   const series = kindSeries(rows);
-  if (series.length === 0) return '';
-  return `<section>
-<h2>What it learned to write</h2>
-<figure>${stackedChart(series, kindsText(rows))}
+  const parts = [
+    series.length === 0
+      ? ''
+      : `<figure><div class="wide">${stackedChart(series, kindsText(rows))}</div><div class="narrow">${stackedChart(series, kindsText(rows), { narrow: true })}</div>
 <figcaption>Share of each kind of reflection among those written at a step${smoothingNote(rows.length)}. Their reward is whether the retry after them passes.</figcaption></figure>
-${numbersTable('Share of each kind of reflection', series, (value) => points(value))}
-</section>`;
+${numbersTable('Share of each kind of reflection', series, (value) => points(value))}`,
+    evaluation === null ? '' : reflectionsTable(evaluation),
+  ].filter((part) => part !== '');
+  return parts.length === 0
+    ? ''
+    : `<section>\n<h2>What it learned to write</h2>\n${parts.join('\n')}\n</section>`;
+}
+
+function reflectionsTable(change: ReflectionChange): string {
+  const body = reflectionRows(change).map(
+    ([label, before, after]) =>
+      `<tr><th scope="row">${escapeText(label)}</th><td>${before}</td><td>${after}</td></tr>`,
+  );
+  return `<table class="reflections">
+<caption>Reflections on failed first tries, before and after training.</caption>
+<thead><tr><th scope="col">reflections</th><th scope="col">before</th><th scope="col">after</th></tr></thead>
+<tbody>${body.join('\n')}</tbody>
+</table>
+<p class="caption">${escapeText(forcedBeginningNote(change))}</p>`;
 }
 
 function fromTo({ name, points: values }: Series): string {
@@ -173,53 +209,33 @@ function sumOf(row: StepRow, keys: readonly string[]): number {
   return keys.reduce((total, key) => total + (numberOf(row[key]) ?? 0), 0);
 }
 
-const MEASURES = [
-  ['firstTry', 'First try', ''],
-  ['secondTry', 'Second try, after its own reflection', ''],
-  ['secondTryWithoutReflection', 'tried again, without a reflection', 'control'],
-  ['afterFixedText', 'after a fixed sentence', 'control'],
-  ['afterForeignReflection', 'after a reflection on another problem', 'control'],
-  ['twoIndependent', 'two independent tries', 'control'],
-  ['independentAtEqualTokens', 'as many independent tries as the same tokens buy', 'control'],
-] as const;
-
 function resultsSection(summary: QuickstartSummary): string {
-  const { before, after, greedy, temperature } = summary;
-  const rows = MEASURES.map(([key, title, kind]) => {
-    const cells = [before[key], after[key], greedy.before[key], greedy.after[key]].map(rateCell);
-    const marks = intervalMarks(intervalOf(before[key]), intervalOf(after[key]));
-    return `<tr${kind === '' ? '' : ` class="${kind}"`}><th scope="row">${title}</th>${cells.join('')}<td class="wide">${marks}</td></tr>`;
+  const { before, after, greedy, temperature, writerByReader: crossed } = summary;
+  const columns = [before, after, greedy.before, greedy.after];
+  const rates = rateRows(columns).map(({ name, label, control }) => {
+    const cells = columns.map((column) => rateCell(column[name]));
+    const marks = intervalMarks(intervalOf(before[name]), intervalOf(after[name]));
+    return `<tr${control ? ' class="control"' : ''}><th scope="row">${label}</th>${cells.join('')}<td class="wide">${marks}</td></tr>`;
   });
-  const { change } = summary;
-  const changes = [
-    ['Second try: after minus before training', change.secondTry],
-    ['Second try, greedy: after minus before', change.greedySecondTry],
-    ['First try: after minus before', change.firstTry],
-    ['Trained: second try minus two independent tries', change.overTwoIndependent],
-    ['Trained: second try minus after a fixed sentence', change.overFixedText],
-    ['Start model as reader: reflections by the trained minus by the start model', change.writtenByTrained],
-  ] as const;
-  const crossed = summary.writerByReader;
+  const costs = costRows(columns).map(([label, values], i) => {
+    const cells = values.map((value) => `<td>${value}</td>`);
+    return `<tr class="${i === 0 ? 'control cost' : 'cost'}"><th scope="row">${label}</th>${cells.join('')}<td class="wide"></td></tr>`;
+  });
   return `<section>
 <h2>What it can do, and against what</h2>
 <div class="scroll" role="region" aria-label="Results" tabindex="0"><table class="results">
-<caption>Share of held-out problems solved, in percent, with 95% intervals. In the last column: before ○ and after ●, at temperature ${temperature}, from 0 to 100.</caption>
+<caption>Share of held-out problems solved, in percent, with 95% intervals.<span class="wide"> In the last column: before ○ and after ●, at temperature ${temperature}, from 0 to 100.</span></caption>
 <thead>
 <tr><td></td><th scope="colgroup" colspan="2">temperature ${temperature}</th><th scope="colgroup" colspan="2">greedy</th><td class="wide"></td></tr>
 <tr><td></td><th scope="col">before</th><th scope="col">after</th><th scope="col">before</th><th scope="col">after</th><td class="wide"></td></tr>
 </thead>
-<tbody>${rows.join('\n')}</tbody>
+<tbody>${[...rates, ...costs].join('\n')}</tbody>
 </table></div>
 <div class="pair">
 <table>
 <caption>Differences in percentage points, paired by problem, with 95% intervals.</caption>
 <thead><tr><th scope="col">difference</th><th scope="col">points</th><th scope="col">95% interval</th></tr></thead>
-<tbody>${changes
-    .map(([title, { diff, low, high }]) => {
-      const open = !(low > 0 || high < 0);
-      return `<tr${open ? ' class="open"' : ''}><th scope="row">${title}</th><td>${signed(diff)}</td><td>${range(low, high, signed)}${open ? ' <small>contains 0</small>' : ''}</td></tr>`;
-    })
-    .join('\n')}</tbody>
+<tbody>${changeRows(summary).map(changeRow).join('\n')}</tbody>
 </table>
 <table>
 <caption>Who gains: pass rate of the retry on the same failures, by who wrote the reflection and who read it.</caption>
@@ -231,6 +247,13 @@ function resultsSection(summary: QuickstartSummary): string {
 </table>
 </div>
 </section>`;
+}
+
+function changeRow([label, { diff, low, high, n }]: [string, Difference]): string {
+  const head = `<th scope="row">${label}</th>`;
+  if (n === 0) return `<tr>${head}<td class="none">–</td><td class="none">–</td></tr>`;
+  const open = !(low > 0 || high < 0);
+  return `<tr${open ? ' class="open"' : ''}>${head}<td>${signed(diff)}</td><td>${range(low, high, signed)}${open ? ' <small>contains 0</small>' : ''}</td></tr>`;
 }
 
 function curvesSection(rows: readonly StepRow[]): string {
@@ -271,6 +294,21 @@ function curvesSection(rows: readonly StepRow[]): string {
     chart('Reflection length', 'Mean, in tokens.', [['reflection/meanLength', 'length']], {
       format: (value) => plain(value),
     }),
+    chart(
+      'True hints',
+      'Share of reflections with a hint that is true.',
+      [['hint/true', 'true hint']],
+      shares,
+    ),
+    chart(
+      'Repeated and cut off',
+      'Share of reflections that say the same as a sibling, and of those that reached the length limit.',
+      [
+        ['reflection/duplicate', 'repeated'],
+        ['reflection/cutOff', 'cut off'],
+      ],
+      shares,
+    ),
     chart('KL', 'Distance from the start model, nats per trained token.', [['kl', 'KL']], {
       format: (value) => plain(value),
     }),
@@ -282,6 +320,9 @@ function curvesSection(rows: readonly StepRow[]): string {
     ['groups/allPass', 'all-pass groups'],
     ['groups/allFail', 'all-fail groups'],
     ['reflection/meanLength', 'reflection length'],
+    ['hint/true', 'true hints'],
+    ['reflection/duplicate', 'repeated'],
+    ['reflection/cutOff', 'cut off'],
     ['kl', 'KL'],
   ].map(([key = '', name = '']) => seriesOf(rows, key, name));
   return `<section>
@@ -393,7 +434,7 @@ function intervalOf({ rate, low, high }: RateLike): Interval {
   return { value: rate, low, high };
 }
 
-function differenceText({ diff, low, high }: { diff: number; low: number; high: number }): string {
+function differenceText({ diff, low, high }: Difference): string {
   return Number.isFinite(diff)
     ? `${signed(diff)} points, 95% interval ${range(low, high, signed)}`
     : 'not measured';
@@ -460,6 +501,12 @@ td small{display:block;font-size:.78rem;white-space:nowrap}
 .results tr:not(.control) th[scope=row],.results tr:not(.control) td{font-weight:600}
 .results td small{font-weight:400}
 .results .control th{padding-left:1.25rem;color:var(--muted)}
+table:not(.reflections) tbody th[scope=row]::first-letter{text-transform:uppercase}
+.results .cost td,.results .cost th,.results tr.cost:not(.control) th[scope=row],.results tr.cost:not(.control) td{font-weight:400;color:var(--muted)}
+.narrow{display:none}
+.reflections{max-width:38rem;margin-top:2rem}
+.reflections+.caption{margin:.6rem 0 0}
+.warning{margin:1rem 0 0;padding:.6rem 1rem;border-left:3px solid var(--c2);background:color-mix(in srgb,var(--c2) 12%,transparent);font-size:.92rem}
 tr.open{color:var(--muted)}
 .scroll{overflow-x:auto}
 details{margin-top:1rem;font-size:.9rem}
@@ -475,10 +522,10 @@ article dt{color:var(--muted);font-size:.85rem;padding-right:1rem}
 article dt small{display:block}
 article .trained{border-left:3px solid var(--c0);background:color-mix(in srgb,var(--c0) 8%,transparent)}
 article dt.trained{margin-left:-1.25rem;padding-left:calc(1.25rem - 3px);color:var(--ink)}
-article dd.trained{border-left:0}
+article dd.trained{border-left:0;margin-right:-1.25rem;padding-right:1.25rem}
 .verdict,.none{margin:.25rem 0 0;font-size:.85rem}
 .verdict{color:var(--muted)}
 .verdict.pass{color:var(--ink);font-weight:600}
-@media (max-width:46rem){body{padding:1.5rem 1rem 3rem}.wide{display:none}article dl{grid-template-columns:1fr}article dt{padding-bottom:0}article dd{padding-top:.1rem}article dd.trained{margin-left:-1.25rem;padding-left:calc(1.25rem - 3px);border-left:3px solid var(--c0)}}
+@media (max-width:46rem){body{padding:1.5rem 1rem 3rem}.wide{display:none}.narrow{display:block}.results caption{max-width:calc(100vw - 2rem)}.results th[scope=row]{min-width:9.5rem}article dl{grid-template-columns:1fr}article dt{padding-bottom:0}article dd{padding-top:.1rem}article dt.trained{margin-right:-1.25rem}article dd.trained{margin-left:-1.25rem;padding-left:calc(1.25rem - 3px);border-left:3px solid var(--c0)}}
 @media print{body{max-width:none;padding:0}section,article,figure{break-inside:avoid}}
 `;

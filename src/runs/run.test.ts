@@ -12,14 +12,28 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Episode } from '../method/episode.ts';
-import { createRun, openRun, readRun } from './run.ts';
+import { checkNewRun, createRun, openRun, readRun } from './run.ts';
 import type { Run } from './run.ts';
 
 /**
  * A disk that dies: after `operationsLeft` changes every change fails, as after a kill; the last write may have
  * taken part of its bytes. Undefined: the disk lives. It never waits for the platter.
  */
-const disk = vi.hoisted(() => ({ operationsLeft: undefined as number | undefined, operations: 0 }));
+const disk = vi.hoisted(() => ({
+  operationsLeft: undefined as number | undefined,
+  operations: 0,
+  /** A full disk: after so many more writes none is taken, but names can be changed and removed. */
+  writesLeft: Number.POSITIVE_INFINITY,
+}));
+
+/** A call that needs room. */
+function filling<A extends unknown[], R>(call: (...args: A) => R): (...args: A) => R {
+  return (...args) => {
+    disk.writesLeft -= 1;
+    if (disk.writesLeft < 0) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+    return call(...args);
+  };
+}
 
 function mortal<A extends unknown[], R>(
   call: (...args: A) => R,
@@ -41,14 +55,15 @@ vi.mock('node:fs', async (original) => {
   return {
     ...real,
     fsyncSync: () => undefined,
-    mkdirSync: mortal(real.mkdirSync),
+    mkdirSync: mortal(filling(real.mkdirSync)),
     renameSync: mortal(real.renameSync),
     rmSync: mortal(real.rmSync),
     ftruncateSync: mortal(real.ftruncateSync),
-    writeFileSync: mortal(real.writeFileSync, (path) => real.writeFileSync(path, '{')),
+    writeFileSync: mortal(filling(real.writeFileSync), (path) => real.writeFileSync(path, '{')),
     writeSync: mortal(
-      (file: number, bytes: Uint8Array, offset?: number, length?: number) =>
+      filling((file: number, bytes: Uint8Array, offset?: number, length?: number) =>
         real.writeSync(file, bytes, offset, length),
+      ),
       (file, bytes, offset = 0) =>
         real.writeSync(file, bytes, offset, Math.floor((bytes.length - offset) / 2)),
     ),
@@ -58,10 +73,12 @@ vi.mock('node:fs', async (original) => {
 let folder: string;
 beforeEach(() => {
   disk.operationsLeft = undefined;
+  disk.writesLeft = Number.POSITIVE_INFINITY;
   folder = mkdtempSync(join(tmpdir(), 'run-'));
 });
 afterEach(() => {
   disk.operationsLeft = undefined;
+  disk.writesLeft = Number.POSITIVE_INFINITY;
   rmSync(folder, { recursive: true });
 });
 
@@ -81,7 +98,7 @@ function episode(step: number, index: number): Episode {
     group: `p${step}#0`,
     index,
     problem: { id: `p${step}` },
-    attempt: written,
+    attempt: { ...written, tokens: [step] },
     reflection: written,
     retry: null,
     score: null,
@@ -105,7 +122,7 @@ async function train(run: Run): Promise<void> {
   for (let step = checkpoint?.step ?? 0; step < STEPS;) {
     if (step === 3) run.appendFailures([]);
     sum += step * step;
-    run.appendEpisodes([episode(step, 0), episode(step, 1)]);
+    run.appendGroup([episode(step, 0), episode(step, 1)]);
     run.appendMetrics({ step, sum });
     run.appendTimings({ step, seconds: Math.random() });
     step += 1;
@@ -213,6 +230,61 @@ test('a run whose logs and checkpoints were cut at any byte, again and again, re
   );
 });
 
+test('a run that cannot be made for want of room leaves no folder', () => {
+  const directory = join(folder, 'run');
+  for (let writes = 0; ; writes++) {
+    disk.writesLeft = writes;
+    try {
+      createRun(directory, config).close();
+      expect(writes).toBeGreaterThan(3);
+      return;
+    } catch (error) {
+      expect(error, `${writes} writes`).toMatchObject({ code: 'no-space' });
+      expect(String(error)).toContain('run');
+      expect(String(error)).not.toContain('partial');
+      expect(readdirSync(folder), `${writes} writes`).toEqual([]);
+    }
+  }
+});
+
+test('a run whose disk is full at any write resumes to the same bytes once there is room', async () => {
+  const whole = await uninterrupted();
+  for (let writes = 5; ; writes++) {
+    const directory = join(folder, `full-${writes}`);
+    const run = createRun(directory, config);
+    disk.writesLeft = writes;
+    const filled = await train(run).then(
+      () => false,
+      (error: unknown) => {
+        expect(error, `${writes} writes`).toMatchObject({ code: 'no-space' });
+        expect(String(error)).not.toContain('partial');
+        return true;
+      },
+    );
+    disk.writesLeft = Number.POSITIVE_INFINITY;
+    if (!filled) break;
+    run.close();
+    await train(openRun(directory));
+    expect(result(directory), `${writes} writes`).toEqual(whole);
+  }
+});
+
+test('checkNewRun refuses what createRun would, and makes nothing', () => {
+  const directory = join(folder, 'runs', 'run');
+  checkNewRun(directory);
+  expect(readdirSync(folder)).toEqual([]);
+  createRun(directory, config).close();
+  expect(() => checkNewRun(directory)).toThrow(/run: expected a new or empty folder, got one with files/);
+  expect(() => checkNewRun(join(directory, 'config.json'))).toThrow(/expected a folder, got a file/);
+});
+
+test('a configuration that is changed is what the next reader finds', () => {
+  const run = createRun(join(folder, 'run'), config);
+  run.writeConfig({ ...config, seed: 4 });
+  run.close();
+  expect(readRun(join(folder, 'run')).config).toEqual({ version: 1, seed: 4 });
+});
+
 test('a damaged checkpoint is named, passed over, and set aside on resume', async () => {
   const directory = join(folder, 'run');
   await train(createRun(directory, config));
@@ -278,7 +350,7 @@ test('readRun gives back what was written and leaves a torn log as it is', () =>
   const directory = join(folder, 'run');
   const run = createRun(directory, config);
   run.appendMetrics({ step: 0, reward: 0.5 });
-  run.appendEpisodes([episode(0, 0)]);
+  run.appendGroup([episode(0, 0), episode(0, 1)]);
   run.writeEvaluation({ rate: 0.25 });
   run.writeReport('<p>');
   run.log('started');
@@ -287,10 +359,37 @@ test('readRun gives back what was written and leaves a torn log as it is', () =>
   writeFileSync(join(directory, 'metrics.jsonl'), torn);
   const view = readRun(directory);
   expect(view).toMatchObject({ config, metrics: [{ step: 0, reward: 0.5 }], evaluation: { rate: 0.25 } });
-  expect([...view.episodes()]).toEqual([episode(0, 0)]);
+  expect([...view.episodes()]).toEqual([episode(0, 0), episode(0, 1)]);
   expect(readFileSync(join(directory, 'metrics.jsonl'), 'utf8')).toBe(torn);
   expect(readFileSync(join(directory, 'report.html'), 'utf8')).toBe('<p>');
   expect(readFileSync(join(directory, 'log.txt'), 'utf8')).toMatch(/^\d{4}-\S+Z started\n$/);
+});
+
+test('a group is one line, and holds problem and attempt once', () => {
+  const directory = join(folder, 'run');
+  const run = createRun(directory, config);
+  run.appendGroup([episode(4, 0), { ...episode(4, 1), kind: 'vague', hint: 'none' }]);
+  run.close();
+  const lines = readFileSync(join(directory, 'episodes.jsonl'), 'utf8').split('\n');
+  expect(lines).toHaveLength(2);
+  expect(lines[0]!.split('"attempt"')).toHaveLength(2);
+  expect(lines[0]!.split('"problem"')).toHaveLength(2);
+  expect([...readRun(directory).episodes()]).toEqual([
+    episode(4, 0),
+    { ...episode(4, 1), kind: 'vague', hint: 'none' },
+  ]);
+});
+
+test('episodes of version 1, a line for each, are refused by readers and by a writer that would go on', () => {
+  const directory = join(folder, 'run');
+  createRun(directory, config).close();
+  const old = `${JSON.stringify(episode(0, 0))}\n`;
+  writeFileSync(join(directory, 'episodes.jsonl'), old);
+  expect(() => [...readRun(directory).episodes()]).toThrow(
+    /episodes\.jsonl: expected groups of version 2, got 1/,
+  );
+  expect(() => openRun(directory)).toThrow(/use the r3 that made this run/);
+  expect(readFileSync(join(directory, 'episodes.jsonl'), 'utf8')).toBe(old);
 });
 
 test('a metric that is not a finite number is refused by name', () => {

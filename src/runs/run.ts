@@ -1,8 +1,8 @@
 /**
  * The run folder: everything that a run leaves behind, and the way back into it after a kill.
  *
- *   config.json       the resolved configuration, written once
- *   metrics.jsonl     a row per step          episodes.jsonl   every reflection and retry
+ *   config.json       the resolved configuration, as the run began; a resumed run may have to note a change
+ *   metrics.jsonl     a row per step          episodes.jsonl   a group per line: reflections, retries
  *   failures.jsonl    the failed attempts     timings.jsonl    wall-clock times, the only log that has any
  *   checkpoints/000100/   what the engine saved, and state.json: step, log lengths, file sizes, the loop's state
  *   evaluation.json   log.txt   report.html   lock: the process that writes the run
@@ -25,8 +25,12 @@ import {
 import { join } from 'node:path';
 import { R3Error, messageOf } from '../lib/errors.ts';
 import {
+  checkWritable,
+  isPartial,
+  makeDirectory,
   removeDirectoryAtomic,
   removePartials,
+  removeQuietly,
   storeError,
   writeDirectoryAtomic,
   writeFileAtomic,
@@ -34,6 +38,7 @@ import {
 import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
 import type { Episode, Failure, Written } from '../method/episode.ts';
+import { episodesOf, groupRecord } from './group-record.ts';
 
 const VERSION = 1;
 const LOCK = 'lock';
@@ -71,9 +76,13 @@ export interface CheckpointSearch {
 
 export interface Run {
   readonly directory: string;
+  /** As config.json held it when the run was opened. */
   readonly config: RunConfig;
+  /** Replaces config.json: for what a resumed run does otherwise than it began. */
+  writeConfig(config: RunConfig): void;
   appendMetrics(row: StepRow): void;
-  appendEpisodes(episodes: readonly Episode[]): void;
+  /** The episodes of one group. */
+  appendGroup(episodes: readonly Episode[]): void;
   appendFailures(failures: readonly Failure[]): void;
   appendTimings(row: StepRow): void;
   /** One line of log.txt, with the time of day. */
@@ -100,31 +109,59 @@ export interface Run {
   close(): void;
 }
 
-/** Makes a run folder and opens it. Throws R3Error `bad-file` when the folder exists and is not empty, `no-space`. */
+/**
+ * Throws what `createRun` would throw, before the work that comes first: R3Error `bad-file` when the folder exists and
+ * is not empty, `no-space` when files cannot be made there. Leaves nothing behind.
+ */
+export function checkNewRun(directory: string): void {
+  refuseFiles(directory);
+  checkWritable(directory);
+}
+
+/**
+ * Makes a run folder and opens it. Throws R3Error `bad-file` when the folder exists and is not empty, `no-space`; the
+ * folder is then as it was, or gone.
+ */
 export function createRun(directory: string, config: RunConfig): Run {
+  stringifyRecord(config);
+  refuseFiles(directory);
   try {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     // A kill before config.json is in place leaves a folder with nothing in it but a partial file.
     removePartials(directory);
-    if (readdirSync(directory).length > 0) {
-      throw new R3Error(
-        'store',
-        'bad-file',
-        `${directory}: expected a new or empty folder, got one with files; resume that run or choose another folder`,
-      );
-    }
-    stringifyRecord(config);
     writeFileAtomic(join(directory, 'config.json'), asJson(config));
+    return openRun(directory);
+  } catch (error) {
+    // All that it holds was made here.
+    removeQuietly(directory);
+    throw storeError(directory, error);
+  }
+}
+
+function refuseFiles(directory: string): void {
+  if (!existsSync(directory)) return;
+  let names: string[];
+  try {
+    names = readdirSync(directory);
   } catch (error) {
     throw storeError(directory, error);
   }
-  return openRun(directory);
+  if (names.every(isPartial)) return;
+  throw new R3Error(
+    'store',
+    'bad-file',
+    `${directory}: expected a new or empty folder, got one with files; resume that run or choose another folder`,
+  );
 }
 
 /** Opens a run folder for writing. Sweeps away what a killed writer left; cuts torn last lines. */
 export function openRun(directory: string): Run {
   const config = readConfig(directory);
   const checkpoints = join(directory, 'checkpoints');
+  // A run of another r3 is refused before anything is written into it.
+  const first = readEpisodes(directory);
+  first.next();
+  first.return();
   takeLock(directory);
   const opened: JsonlFile[] = [];
   const open = (name: LogName): JsonlFile => {
@@ -145,6 +182,7 @@ export function openRun(directory: string): Run {
     return makeRun(directory, config, logs);
   } catch (error) {
     for (const file of opened) file.close();
+    removeQuietly(join(directory, LOCK));
     throw storeError(directory, error);
   }
 }
@@ -212,8 +250,12 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
   return {
     directory,
     config,
+    writeConfig: (changed) => {
+      stringifyRecord(changed);
+      writeFileAtomic(join(directory, 'config.json'), asJson(changed));
+    },
     appendMetrics: (row) => logs.metrics.append(row),
-    appendEpisodes: (episodes) => episodes.forEach((episode) => logs.episodes.append(shortened(episode))),
+    appendGroup: (episodes) => logs.episodes.append(groupRecord(episodes.map(shortened))),
     appendFailures: (failures) =>
       failures.forEach((failure) =>
         logs.failures.append({ ...failure, attempt: shortenedWritten(failure.attempt) }),
@@ -305,9 +347,15 @@ export function readRun(directory: string): RunView {
     directory,
     config: readConfig(directory),
     metrics: [...readLog<StepRow>(directory, 'metrics')],
-    episodes: () => readLog<Episode>(directory, 'episodes'),
+    episodes: () => readEpisodes(directory),
     evaluation: existsSync(evaluation) ? readJson(evaluation) : null,
   };
+}
+
+/** Throws R3Error `mismatch` at a line of an older shape. */
+function* readEpisodes(directory: string): Generator<Episode, void, undefined> {
+  const path = join(directory, 'episodes.jsonl');
+  for (const record of readLog<{ version?: unknown }>(directory, 'episodes')) yield* episodesOf(record, path);
 }
 
 // What a log of ours holds is what `append*` took; it is read back as such.

@@ -174,7 +174,7 @@ describe('a row', () => {
 
   test.each([
     [null, 'row: expected an object, got null'],
-    [{ target: 3 }, 'nums: expected a list of 2 to 8 whole numbers, got nothing'],
+    [{ target: 3 }, 'row: expected nums and target, got target; rename the columns (keys) of the file'],
     [{ nums: '1 2', target: 3 }, 'nums: expected a list of 2 to 8 whole numbers, got "1 2"'],
     [{ nums: [3], target: 3 }, 'nums: expected a list of 2 to 8 whole numbers, got [3]'],
     [
@@ -185,7 +185,7 @@ describe('a row', () => {
     [{ nums: [0, 2], target: 3 }, 'nums[0]: expected a whole number from 1 to 1000000, got 0'],
     [{ nums: [1.5, 2], target: 3 }, 'nums[0]: expected a whole number from 1 to 1000000, got 1.5'],
     [{ nums: [1, 10n ** 30n], target: 3 }, 'nums[1]: expected a whole number from 1 to 1000000, got 1e+30'],
-    [{ nums: [1, 2] }, 'target: expected a whole number of at most 1000000, got nothing'],
+    [{ nums: [1, 2] }, 'row: expected nums and target, got nums; rename the columns (keys) of the file'],
     [{ nums: [1, 2], target: '3' }, 'target: expected a whole number of at most 1000000, got "3"'],
     [{ nums: [1, 2], target: 3, id: 7 }, 'id: expected a text that is not empty, or no id, got 7'],
   ])('is refused: case %#', (row, message) => {

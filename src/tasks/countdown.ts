@@ -147,6 +147,11 @@ function parseRow(row: unknown): CountdownProblem {
   };
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return fail('row', 'an object', row);
   const { id, nums, target } = row as Record<string, unknown>;
+  if (nums === undefined || target === undefined) {
+    const got = Object.keys(row).join(', ') || 'none';
+    const why = `row: expected nums and target, got ${got}; rename the columns (keys) of the file`;
+    throw new R3Error('task', 'bad-row', why);
+  }
 
   if (!Array.isArray(nums) || nums.length < MIN_NUMS || nums.length > MAX_NUMS) {
     return fail('nums', `a list of ${MIN_NUMS} to ${MAX_NUMS} whole numbers`, nums);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -50,8 +50,10 @@ describe('JSON lines', () => {
 
   test.each([
     ['{"nums": [1, 2', 'expected a JSON object, got "{\\"nums\\": [1, 2" ('],
-    ['[1, 2]', 'expected a JSON object, got "[1, 2]"'],
-    ['null', 'expected a JSON object, got "null"'],
+    ['[1, 2]', 'expected a JSON object, got [1,2]'],
+    ['null', 'expected a JSON object, got null'],
+    ['{"target": 1e400}', 'target: expected a number of at most 1.8e308, got a larger one'],
+    ['{"target": 1, "target": 2}', 'target: expected each key once in an object, got it twice'],
     ['nums,target', 'expected a JSON object, got "nums,target" ('],
   ])('%s is an error with file and line', async (line, message) => {
     const path = file('bad.jsonl', `{"a":1}\n${line}\n{"a":3}\n`);
@@ -68,10 +70,20 @@ describe('JSON lines', () => {
     expect(error.message).toContain(`${path} line 2: expected at most ${MAX_LINE_LENGTH} characters`);
   });
 
-  test('bytes that are not UTF-8 are an error', async () => {
-    expect((await failure(rowsOf(file('latin.jsonl', Buffer.from([0x7b, 0xff, 0x7d]))))).code).toBe(
-      'bad-file',
-    );
+  test('a byte order mark is left out', async () => {
+    expect(await rowsOf(file('mark.jsonl', '\ufeff{"a":1}'))).toEqual([{ row: { a: 1 }, line: 1 }]);
+  });
+
+  test.each([
+    ['latin1', Buffer.from('{"a":1}\n{"a":"ü"}\n', 'latin1'), 'got bytes that are not, near line 2'],
+    ['UTF-16', Buffer.from('{"a":1}\n', 'utf16le'), 'got UTF-16'],
+    ['UTF-8 that is cut in a character', Buffer.from('{"a":"ü').subarray(0, -1), 'got bytes that are not'],
+  ])('%s is an error that says what to do', async (_, bytes, got) => {
+    const path = file('encoding.jsonl', bytes);
+    const error = await failure(rowsOf(path));
+    expect(error.code).toBe('bad-file');
+    expect(error.message).toContain(`${path}: expected text in UTF-8, ${got}`);
+    expect(error.message).toContain('save the file as UTF-8');
   });
 });
 
@@ -86,11 +98,47 @@ describe('Parquet', () => {
     },
   );
 
-  test('a file that is not Parquet is an error that names it', async () => {
-    const path = file('not.parquet', 'a text that is long enough to hold a footer');
+  const snappy = readFileSync(join(fixtures, 'snappy.parquet'));
+  /** The codec of a column follows its name in the footer: 1 is snappy, 3 is LZO, both zigzag-encoded. */
+  const lzo = (): Buffer => {
+    const bytes = Buffer.from(snappy);
+    bytes[bytes.indexOf('target\u0015\u0002') + 7] = 6;
+    return bytes;
+  };
+  const withoutPages = (): Buffer => Buffer.from(snappy).fill(0xff, 4, 120);
+
+  test.each<[string, string | Uint8Array, RegExp]>([
+    [
+      'is not Parquet',
+      'a text that is long enough to hold a footer',
+      /which ends in PAR1, got .* another kind/,
+    ],
+    ['is empty', '', /got an empty one; copy or download it again/],
+    [
+      'is cut',
+      snappy.subarray(0, -20),
+      /which ends in PAR1, got .* or one that was cut off; copy or download/,
+    ],
+    [
+      'is compressed in another way',
+      lzo(),
+      /expected snappy, gzip, zstd, brotli, lz4 .*LZO.*; write it again/,
+    ],
+    ['is damaged', withoutPages(), /got a damaged one \(.*\); copy or download it again/],
+  ])('a file that %s is an error that says what to do', async (_, bytes, message) => {
+    const path = file('bad.parquet', bytes);
     const error = await failure(rowsOf(path));
     expect(error.code).toBe('bad-file');
-    expect(error.message).toContain(path);
+    expect(error.message.startsWith(`${path}: expected`), error.message).toBe(true);
+    expect(error.message).toMatch(message);
+  });
+
+  test('columns that the task does not know are an error that names those it wants and those it got', async () => {
+    const bytes = Buffer.from(snappy.toString('latin1').replaceAll('target', 'answer'), 'latin1');
+    const path = file('columns.parquet', bytes);
+    expect((await failure(loadProblems(countdown, path))).message).toBe(
+      `${path} row 1: row: expected nums and target, got answer, nums; rename the columns (keys) of the file`,
+    );
   });
 });
 

@@ -9,6 +9,7 @@ import { createReadStream } from 'node:fs';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { R3Error, messageOf } from '../lib/errors.ts';
+import { checkNotUtf16, parseJsonObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
 
@@ -86,13 +87,28 @@ async function* readJsonLines(path: string): AsyncGenerator<Row, void, undefined
   const decoder = new TextDecoder('utf-8', { fatal: true });
   let held = '';
   let line = 0;
-  for await (const bytes of createReadStream(path)) {
-    const lines = (held + decoder.decode(bytes as Uint8Array, { stream: true })).split('\n');
+  const decode = (bytes?: Uint8Array): string => {
+    try {
+      return bytes === undefined ? decoder.decode() : decoder.decode(bytes, { stream: true });
+    } catch (cause) {
+      const [whole = ''] = new TextDecoder().decode(bytes).split('\ufffd');
+      const where = `near line ${line + whole.split('\n').length}`;
+      throw new Error(`expected text in UTF-8, got bytes that are not, ${where}; save the file as UTF-8`, {
+        cause,
+      });
+    }
+  };
+  let isFirst = true;
+  for await (const chunk of createReadStream(path)) {
+    const bytes = chunk as Uint8Array;
+    if (isFirst) checkNotUtf16(bytes);
+    isFirst = false;
+    const lines = (held + decode(bytes)).split('\n');
     held = lines.pop() ?? '';
     for (const text of lines) yield* parseLine(text, ++line, path);
     checkLength(held, line + 1, path);
   }
-  yield* parseLine(held + decoder.decode(), line + 1, path);
+  yield* parseLine(held + decode(), line + 1, path);
 }
 
 /** No row for a blank line. */
@@ -101,11 +117,10 @@ function* parseLine(text: string, line: number, path: string): Generator<Row, vo
   if (text.trim() === '') return;
   let row: unknown;
   try {
-    row = JSON.parse(text);
-  } catch (error) {
-    throw badLine(path, line, `${excerpt(text)} (${messageOf(error)})`, error);
+    row = parseJsonObject(text);
+  } catch (cause) {
+    throw new R3Error('task', 'bad-row', `${placeOf(path, line)}: ${messageOf(cause)}`, { cause });
   }
-  if (typeof row !== 'object' || row === null || Array.isArray(row)) throw badLine(path, line, excerpt(text));
   yield { row, line };
 }
 
@@ -118,18 +133,12 @@ function checkLength(text: string, line: number, path: string): void {
   );
 }
 
-function badLine(path: string, line: number, got: string, cause?: unknown): R3Error {
-  return new R3Error('task', 'bad-row', `${placeOf(path, line)}: expected a JSON object, got ${got}`, {
-    cause,
-  });
-}
-
-function excerpt(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}...` : text);
-}
-
 async function* readParquet(path: string): AsyncGenerator<Row, void, undefined> {
   const file = await asyncBufferFromFile(path);
+  if (file.byteLength === 0) {
+    const why = 'expected a Parquet file, got an empty one; copy or download it again';
+    throw new R3Error('task', 'bad-file', `${path}: ${why}`);
+  }
   const metadata = await parquetMetadataAsync(file);
   let line = 0;
   for (const group of metadata.row_groups) {
@@ -144,7 +153,31 @@ async function* readParquet(path: string): AsyncGenerator<Row, void, undefined> 
 }
 
 function fileError(path: string, error: unknown): R3Error {
-  const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-  const text = isMissing ? 'expected a file, got nothing at this path; check its spelling' : messageOf(error);
-  return new R3Error('task', 'bad-file', `${path}: ${text}`, { cause: error });
+  return new R3Error('task', 'bad-file', `${path}: ${explain(path, error)}`, { cause: error });
+}
+
+function explain(path: string, error: unknown): string {
+  const why = messageOf(error);
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOENT') return 'expected a file, got nothing at this path; check its spelling';
+  if (code === 'EISDIR') return 'expected a file, got a folder; name a file in it';
+  return code === undefined && path.endsWith('.parquet') ? explainParquet(why) : why;
+}
+
+/** What stands behind a message of hyparquet, and what to do. */
+function explainParquet(why: string): string {
+  const again = 'write it again (in Python: to_parquet), or as JSON lines with the ending .jsonl';
+  if (/footer != PAR1|too short/.test(why)) {
+    return (
+      `expected a whole Parquet file, which ends in PAR1, got one that does not: another kind of file, or one that ` +
+      `was cut off; copy or download it again, or name JSON lines .jsonl (${why})`
+    );
+  }
+  if (why.includes('compression codec')) {
+    return `expected snappy, gzip, zstd, brotli, lz4 or no compression, got another (${why}); ${again}`;
+  }
+  if (/unsupported|not supported|parquet unhandled type/.test(why)) {
+    return `expected Parquet with plain columns and lists, got a form that hyparquet does not read (${why}); ${again}`;
+  }
+  return `expected a whole Parquet file, got a damaged one (${why}); copy or download it again`;
 }

@@ -207,7 +207,22 @@ test.each<[string, Record<string, string>, RegExp]>([
     { 'tokenizer_config.json': '{"chat_template": [{"name": "rag", "template": ""}]}' },
     /got rag/,
   ],
-  ['no Jinja', { 'chat_template.jinja': '{% if %}' }, /expected Jinja that @huggingface\/jinja can parse/],
+  [
+    'no Jinja',
+    { 'chat_template.jinja': '{% if %}' },
+    /chat_template\.jinja: chat template: expected Jinja that/,
+  ],
+  [
+    'a block that does not end',
+    { 'tokenizer_config.json': '{"chat_template": "{% for a in b %}"}' },
+    /tokenizer_config\.json: chat template: expected Jinja .*, got a block that does not end\. Correct it/,
+  ],
+  ['an empty template', { 'chat_template.jinja': '\n' }, /chat_template\.jinja: .* got an empty text/],
+  [
+    'a template that is a number',
+    { 'tokenizer_config.json': '{"chat_template": 3}' },
+    /tokenizer_config\.json: chat_template: expected a text or a list of named ones, got 3/,
+  ],
 ])('%s is an error that says so', (_, files, message) => {
   expect(() => load(files)).toThrow(message);
 });

@@ -10,6 +10,7 @@
  */
 import { Template } from '@huggingface/jinja';
 import { R3Error, messageOf } from '../lib/errors.ts';
+import { showValue } from '../lib/json.ts';
 import type { Message, Written } from './message.ts';
 import { isObject, readJson, readSpecialTokens, readText } from './model-files.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -48,17 +49,19 @@ export interface ChatFormat {
  * Throws R3Error `bad-template` when there is none or it cannot be parsed.
  */
 export function loadChatFormat(directory: string, tokenizer: Tokenizer, now: Date = new Date()): ChatFormat {
-  return makeChatFormat(readTemplate(directory), readSpecialTokens(directory), tokenizer, now);
+  const { path, source } = readTemplate(directory);
+  return makeChatFormat(source, readSpecialTokens(directory), tokenizer, now, `${path}: chat template`);
 }
 
-/** `variables`: what the template sees beside the messages, such as bos_token. */
+/** `variables`: what the template sees beside the messages, such as bos_token. `name`: what errors call it. */
 export function makeChatFormat(
   source: string,
   variables: Record<string, string>,
   tokenizer: Tokenizer,
   now: Date,
+  name = 'chat template',
 ): ChatFormat {
-  const template = parseTemplate(source);
+  const template = parseTemplate(source, name);
   const render = (messages: readonly Message[]): string => {
     try {
       return template.render({
@@ -71,7 +74,7 @@ export function makeChatFormat(
       });
     } catch (cause) {
       const roles = messages.map((message) => message.role).join(', ');
-      const why = `chat template: expected it to render the roles ${roles}, got: ${messageOf(cause)}`;
+      const why = `${name}: expected it to render the roles ${roles}, got: ${messageOf(cause)}`;
       throw new R3Error('text', 'bad-template', why, { cause });
     }
   };
@@ -243,17 +246,22 @@ function opensThinking(format: ChatFormat): boolean {
   }
 }
 
-function readTemplate(directory: string): string {
+function readTemplate(directory: string): { path: string; source: string } {
   const file = readText(directory, 'chat_template.jinja');
-  if (file !== undefined) return file;
-  const value = readJson(directory, 'tokenizer_config.json')?.['chat_template'];
-  if (typeof value === 'string') return value;
+  if (file !== undefined) return { path: `${directory}/chat_template.jinja`, source: file };
+  const path = `${directory}/tokenizer_config.json`;
+  const value = readJson(directory, 'tokenizer_config.json')?.['chat_template'] ?? undefined;
+  if (typeof value === 'string') return { path, source: value };
   if (Array.isArray(value)) {
     const named = value.filter(isObject);
-    const template = named.find(({ name }) => name === 'default')?.['template'];
-    if (typeof template === 'string') return template;
-    const names = named.map(({ name }) => String(name)).join(', ');
-    const why = `${directory}/tokenizer_config.json: chat_template: expected one that is named "default", got ${names}`;
+    const source = named.find(({ name }) => name === 'default')?.['template'];
+    if (typeof source === 'string') return { path, source };
+    const names = named.map(({ name }) => String(name)).join(', ') || 'none';
+    const why = `${path}: chat_template: expected one that is named "default", got ${names}`;
+    throw new R3Error('text', 'bad-template', why);
+  }
+  if (value !== undefined) {
+    const why = `${path}: chat_template: expected a text or a list of named ones, got ${showValue(value)}`;
     throw new R3Error('text', 'bad-template', why);
   }
   throw new R3Error(
@@ -264,14 +272,22 @@ function readTemplate(directory: string): string {
   );
 }
 
-function parseTemplate(source: string): Template {
+function parseTemplate(source: string, name: string): Template {
+  const fail = (got: string, cause?: unknown): R3Error =>
+    new R3Error(
+      'text',
+      'bad-template',
+      `${name}: expected Jinja that @huggingface/jinja can parse, got ${got}. Correct it, or copy or download it again.`,
+      { cause },
+    );
+  if (source.trim() === '') throw fail('an empty text');
   try {
     // The library's strftime_now reads the clock. This line puts ours in its place; its line end is trimmed.
     // Line ends become \n, as in Jinja2.
     return new Template(`{% set strftime_now = given_strftime_now %}\n${source.replace(/\r\n?/g, '\n')}`);
   } catch (cause) {
-    const why = `chat template: expected Jinja that @huggingface/jinja can parse, got: ${messageOf(cause)}`;
-    throw new R3Error('text', 'bad-template', why, { cause });
+    // At the end of the text the parser reads a token that is not there.
+    throw fail(cause instanceof TypeError ? 'a block that does not end' : messageOf(cause), cause);
   }
 }
 

@@ -7,6 +7,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { R3Error, messageOf } from '../lib/errors.ts';
+import { decodeUtf8, parseJsonObject } from '../lib/json.ts';
 
 export type JsonObject = Record<string, unknown>;
 
@@ -24,7 +25,7 @@ export function readText(directory: string, name: string): string | undefined {
   try {
     const { size } = statSync(path);
     if (size > MAX_FILE_BYTES) throw new Error(`expected at most ${MAX_FILE_BYTES} bytes, got ${size}`);
-    return readFileSync(path, 'utf8');
+    return decodeUtf8(readFileSync(path));
   } catch (cause) {
     throw new R3Error('text', 'bad-file', `${path}: ${messageOf(cause)}`, { cause });
   }
@@ -34,17 +35,12 @@ export function readText(directory: string, name: string): string | undefined {
 export function readJson(directory: string, name: string): JsonObject | undefined {
   const text = readText(directory, name);
   if (text === undefined) return undefined;
-  const path = join(directory, name);
-  let value: unknown;
   try {
-    value = JSON.parse(text);
+    return parseJsonObject(text);
   } catch (cause) {
-    const why = `${path}: expected JSON, got ${messageOf(cause)}. The file may be cut: fetch it again.`;
+    const why = `${join(directory, name)}: ${messageOf(cause)}. The file comes with the model: copy or download it again.`;
     throw new R3Error('text', 'bad-file', why, { cause });
   }
-  if (!isObject(value))
-    throw new R3Error('text', 'bad-file', `${path}: expected a JSON object, got ${typeof value}`);
-  return value;
 }
 
 /** The special tokens that have a name, as chat templates see them. */

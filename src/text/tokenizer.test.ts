@@ -109,12 +109,71 @@ test('a directory without tokenizer.json is an error that says what is needed', 
 
 test('a cut tokenizer.json is an error that names the file', () => {
   const directory = directoryWith({ 'tokenizer.json': '{"model": {' });
-  expect(() => loadTokenizer(directory)).toThrow(/tokenizer\.json: expected JSON/);
+  expect(() => loadTokenizer(directory)).toThrow(
+    /tokenizer\.json: expected a JSON object, got .* copy or download it again/,
+  );
 });
 
 test('a tokenizer.json that is no tokenizer is an error with the reason', () => {
   const directory = directoryWith({ 'tokenizer.json': '{"model": {"type": "BPE"}}' });
   expect(() => loadTokenizer(directory)).toThrow(/refuses: Tokenizer must contain a "decoder" property/);
+});
+
+interface TokenizerFile {
+  model: { type: string; vocab: Record<string, unknown> };
+  added_tokens: unknown;
+}
+
+test.each<[string, (json: TokenizerFile) => unknown, string]>([
+  ['an unknown type', (json) => (json.model.type = 'Foo'), 'model.type: expected BPE, Unigram'],
+  [
+    'an id that is none',
+    (json) => (json.model.vocab['the'] = 'x'),
+    'model.vocab["the"]: expected an id from 0 to',
+  ],
+  [
+    'an id too large',
+    (json) => (json.model.vocab['the'] = 1e9),
+    'model.vocab["the"]: expected an id from 0 to',
+  ],
+  [
+    'an id twice',
+    (json) => (json.model.vocab['the'] = json.model.vocab['try']),
+    'model.vocab["the"]: expected an id other than that of "try"',
+  ],
+  [
+    'added tokens that are no list',
+    (json) => (json.added_tokens = 'x'),
+    'added_tokens: expected a list, got "x"',
+  ],
+  [
+    'an added token without content',
+    (json) => (json.added_tokens = [null]),
+    'added_tokens: expected a token with',
+  ],
+])('%s is an error that names file and field', (_, change, message) => {
+  const json = JSON.parse(readFileSync(join(fixture('word-level'), 'tokenizer.json'), 'utf8'));
+  change(json);
+  const directory = directoryWith({ 'tokenizer.json': JSON.stringify(json) });
+  expect(() => loadTokenizer(directory)).toThrow(`${directory}/tokenizer.json: ${message}`);
+});
+
+test('ids that config.json has no room for are errors where they are met, and only there', () => {
+  const directory = directoryWith({
+    'tokenizer.json': readFileSync(join(fixture('word-level'), 'tokenizer.json'), 'utf8'),
+    'config.json': '{"vocab_size": 20}',
+  });
+  const tokenizer = loadTokenizer(directory);
+  const [word] = loadTokenizer(fixture('word-level')).encode('try');
+  expect(word).toBeGreaterThanOrEqual(20);
+  expect(() => tokenizer.encode('try')).toThrow(
+    `${directory}/tokenizer.json: expected ids below 20, the vocab_size of config.json, got ${word} for "try". ` +
+      'Are both files of the same model?',
+  );
+  writeFileSync(join(directory, 'generation_config.json'), '{"eos_token_id": [1, 20]}');
+  expect(() => loadTokenizer(directory)).toThrow(
+    `${directory}/generation_config.json: eos_token_id: expected ids below 20, the vocab_size of config.json, got 20`,
+  );
 });
 
 test('a malformed eos_token_id is an error that names file and field', () => {

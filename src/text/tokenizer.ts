@@ -10,11 +10,13 @@
  */
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { R3Error, messageOf } from '../lib/errors.ts';
+import { showValue } from '../lib/json.ts';
 import { isObject, readJson, readSpecialTokens } from './model-files.ts';
 import type { JsonObject } from './model-files.ts';
 
 export interface Tokenizer {
-  /** The text of a special token becomes its id; none is added. Throws R3Error `bad-file` for a word without an id. */
+  /** The text of a special token becomes its id; none is added. Throws R3Error `bad-file` for a word without an id, or
+   * with one that config.json has no room for. */
   encode(text: string): number[];
   /** Special tokens are left out, and so are ids that stand for no token (padding rows of an embedding). */
   decode(ids: readonly number[]): string;
@@ -55,9 +57,13 @@ export function loadTokenizer(directory: string): Tokenizer {
         'save_pretrained of a fast tokenizer in Python transformers writes one.',
     );
   }
+  checkFile(`${directory}/tokenizer.json`, json);
   const config = readJson(directory, 'tokenizer_config.json') ?? {};
   const named = readSpecialTokens(directory);
   const library = makeLibrary(directory, json, config, named);
+  // A tokenizer may have tokens that its model has no row for, such as padding: harmless until one is met.
+  const rows = readJson(directory, 'config.json')?.['vocab_size'];
+  const room = typeof rows === 'number' ? rows : Infinity;
 
   const specialIds = new Set<number>();
   for (const [id, token] of library.get_added_tokens_decoder()) if (token.special) specialIds.add(id);
@@ -75,7 +81,12 @@ export function loadTokenizer(directory: string): Tokenizer {
       if (text === '') return [];
       const { ids, tokens } = library.encode(text, { add_special_tokens: false });
       return ids.map((id, i) => {
-        if (id !== undefined) return id;
+        if (id !== undefined && id < room) return id;
+        if (id !== undefined) {
+          const what = `${expectedRoom(room)}, got ${id} for ${JSON.stringify(tokens[i])}`;
+          const why = `${directory}/tokenizer.json: ${what}. Are both files of the same model?`;
+          throw new R3Error('text', 'bad-file', why);
+        }
         const what = `expected a word of the vocabulary, got ${JSON.stringify(tokens[i])}`;
         throw new R3Error(
           'text',
@@ -89,8 +100,47 @@ export function loadTokenizer(directory: string): Tokenizer {
     tokenText: (id) => library.id_to_token(id) ?? `<no token ${id}>`,
     vocabularySize: library.model.vocab.length,
     specialIds,
-    eosIds: readEosIds(directory, library, named.eos_token),
+    eosIds: readEosIds(directory, library, named.eos_token, room),
   };
+}
+
+const MODEL_TYPES = ['BPE', 'Unigram', 'WordLevel', 'WordPiece'];
+/** Far above any published vocabulary. */
+const MAX_ID = 1 << 24;
+
+/** Refuses what the library reads in silence: types it does not know, and ids that are none. */
+function checkFile(path: string, json: JsonObject): void {
+  const fail = (field: string, expected: string, got: unknown): R3Error =>
+    new R3Error(
+      'text',
+      'bad-file',
+      `${path}: ${field}: expected ${expected}, got ${showValue(got)}. Copy or download the file again.`,
+    );
+  const isId = (id: unknown): boolean => Number.isInteger(id) && Number(id) >= 0 && Number(id) <= MAX_ID;
+
+  const model = isObject(json['model']) ? json['model'] : {};
+  const { type, vocab } = model;
+  // Old files of BPE models have no type.
+  if (type !== undefined && !MODEL_TYPES.some((known) => known === type)) {
+    throw fail('model.type', MODEL_TYPES.join(', '), type);
+  }
+  if (isObject(vocab)) {
+    const tokens = new Map<unknown, string>();
+    for (const [token, id] of Object.entries(vocab)) {
+      const field = `model.vocab[${JSON.stringify(token)}]`;
+      if (!isId(id)) throw fail(field, `an id from 0 to ${MAX_ID}`, id);
+      const other = tokens.get(id);
+      if (other !== undefined) throw fail(field, `an id other than that of ${JSON.stringify(other)}`, id);
+      tokens.set(id, token);
+    }
+  }
+  const added = json['added_tokens'] ?? [];
+  if (!Array.isArray(added)) throw fail('added_tokens', 'a list', added);
+  for (const token of added) {
+    if (!isObject(token) || typeof token['content'] !== 'string' || !isId(token['id'])) {
+      throw fail('added_tokens', `a token with its content and an id from 0 to ${MAX_ID}`, token);
+    }
+  }
 }
 
 function makeLibrary(
@@ -125,13 +175,26 @@ function allAddedTokens(json: JsonObject, config: JsonObject): unknown[] {
   return tokens;
 }
 
-function readEosIds(directory: string, library: Library, eosText: string | undefined): number[] {
+function expectedRoom(room: number): string {
+  return `expected ids below ${room}, the vocab_size of config.json`;
+}
+
+function readEosIds(
+  directory: string,
+  library: Library,
+  eosText: string | undefined,
+  room: number,
+): number[] {
   const ids = new Set<number>();
   for (const name of ['generation_config.json', 'config.json']) {
     const value = readJson(directory, name)?.['eos_token_id'] ?? [];
     for (const id of Array.isArray(value) ? value : [value]) {
+      if (id >= room) {
+        const what = `${expectedRoom(room)}, got ${id}. Are both files of the same model?`;
+        throw new R3Error('text', 'bad-file', `${directory}/${name}: eos_token_id: ${what}`);
+      }
       if (!Number.isInteger(id) || id < 0) {
-        const what = `expected a token id or a list of them, got ${JSON.stringify(value)}`;
+        const what = `expected a token id or a list of them, got ${showValue(value)}`;
         throw new R3Error('text', 'bad-file', `${directory}/${name}: eos_token_id: ${what}`);
       }
       ids.add(id);

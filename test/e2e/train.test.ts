@@ -17,7 +17,7 @@ const TASK = [
 ];
 const PROBLEMS = ['--problems', 'problems.jsonl'];
 const MINE = [...TASK, '--model', 'model', ...PROBLEMS, '--samples', '4', '--max-per-problem', '2'];
-const GROUPS = ['--failures-per-step', '4', '--reflections', '4', '--learning-rate', '1e-3'];
+const GROUPS = ['--failures-per-step', '4', '--num-generations', '4', '--learning-rate', '1e-3'];
 const TRAIN = ['train', ...MINE, ...GROUPS];
 const trainFrom = (failures: string): string[] => [
   'train',

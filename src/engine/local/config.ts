@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { messageOf, R3Error } from '../../lib/errors.ts';
+import { decodeUtf8, explainIssue, parseJsonObject } from '../../lib/json.ts';
 import { PAGE_SIZE } from '../../kernels/ops.ts';
 
 export interface ModelConfig {
@@ -25,7 +26,13 @@ export interface ModelConfig {
   tiedHead: boolean;
 }
 
-const count = z.int().positive();
+/** Above any published model; with larger sizes, planning the memory alone would not end. */
+const MAX_LAYERS = 1024;
+const MAX_WIDTH = 1 << 20;
+const MAX_VOCABULARY = 1 << 24;
+const MAX_CONTEXT = 1 << 26;
+
+const upTo = (most: number): z.ZodInt => z.int().min(1).max(most);
 const ropeSchema = z.looseObject({
   rope_theta: z.number().positive().optional(),
   rope_type: z.string().optional(),
@@ -35,18 +42,18 @@ const ropeSchema = z.looseObject({
 /** The fields that matter. `const` fields have one value that this decoder computes. */
 const schema = z.looseObject({
   model_type: z.literal('llama'),
-  vocab_size: count,
-  hidden_size: count,
-  intermediate_size: count,
-  num_hidden_layers: count,
-  num_attention_heads: count,
-  num_key_value_heads: count.optional(),
-  head_dim: count.nullish(),
+  vocab_size: upTo(MAX_VOCABULARY),
+  hidden_size: upTo(MAX_WIDTH),
+  intermediate_size: upTo(MAX_WIDTH),
+  num_hidden_layers: upTo(MAX_LAYERS),
+  num_attention_heads: upTo(MAX_WIDTH),
+  num_key_value_heads: upTo(MAX_WIDTH).optional(),
+  head_dim: upTo(MAX_WIDTH).nullish(),
   rms_norm_eps: z.number().positive().default(1e-6),
   rope_theta: z.number().positive().optional(),
   rope_scaling: ropeSchema.nullish(),
   rope_parameters: ropeSchema.nullish(),
-  max_position_embeddings: count.default(2048),
+  max_position_embeddings: upTo(MAX_CONTEXT).default(2048),
   tie_word_embeddings: z.boolean().default(false),
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.literal(false).default(false),
@@ -57,17 +64,10 @@ const schema = z.looseObject({
 export function parseModelConfig(json: unknown, path: string): ModelConfig {
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const field = issue?.path.join('.') ?? '';
-    const got = JSON.stringify(
-      field
-        .split('.')
-        .reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], json),
-    );
     throw new R3Error(
       'engine',
       'bad-file',
-      `${path}: ${field}: ${issue?.message ?? 'malformed'}, got ${got}. This engine computes Llama models (model_type "llama").`,
+      `${path}: ${explainIssue(parsed.error.issues, json)}. This engine computes Llama models (model_type "llama").`,
     );
   }
   const c = parsed.data;
@@ -114,16 +114,12 @@ export function parseModelConfig(json: unknown, path: string): ModelConfig {
 /** The file as it is, so that it can be written back, and what it means. */
 export function loadModelConfig(directory: string): { json: Record<string, unknown>; config: ModelConfig } {
   const path = join(directory, 'config.json');
-  let json: unknown;
+  let json: Record<string, unknown>;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new R3Error(
-      'engine',
-      'bad-file',
-      `${path}: expected a Hugging Face config.json, got: ${messageOf(error)}`,
-      { cause: error },
-    );
+    json = parseJsonObject(decodeUtf8(readFileSync(path)));
+  } catch (cause) {
+    const why = `${path}: ${messageOf(cause)}. A Hugging Face config.json comes with the model: copy or download it again.`;
+    throw new R3Error('engine', 'bad-file', why, { cause });
   }
-  return { json: json as Record<string, unknown>, config: parseModelConfig(json, path) };
+  return { json, config: parseModelConfig(json, path) };
 }

@@ -63,23 +63,30 @@ export function openModel(directory: string, initSeed?: number): LoadedModel {
 
 function fillFromFile(path: string, layout: Layout, config: ModelConfig, values: Float32Array): void {
   const tensors = readSafetensors(path);
-  for (const { name, shape, offset } of layout.parameters) {
+  for (const { name, shape, offset, length } of layout.parameters) {
     const tensor = tensors.get(name);
     if (tensor === undefined)
       throw new R3Error(
         'engine',
         'mismatch',
-        `${path}: expected a tensor ${name} of shape [${shape.join(', ')}] as config.json says, got none`,
+        `${path}: expected a tensor ${name} of shape [${shape.join(', ')}] as config.json says, got none. Are both files of the same model?`,
       );
     if (tensor.shape.join() !== shape.join()) {
       throw new R3Error(
         'engine',
         'mismatch',
-        `${path}: ${name}: expected shape [${shape.join(', ')}] as config.json says, got [${tensor.shape.join(', ')}]`,
+        `${path}: ${name}: expected shape [${shape.join(', ')}] as config.json says, got [${tensor.shape.join(', ')}]. Are both files of the same model?`,
       );
     }
     values.set(toF32(tensor), offset);
     tensors.delete(name);
+    const broken = countNotFinite(values, offset, offset + length);
+    if (broken > 0)
+      throw new R3Error(
+        'engine',
+        'bad-file',
+        `${path}: ${name}: expected finite weights, got ${broken} of ${length} that are NaN or infinite. The file is damaged, or the training that wrote it diverged: copy it again, or take an earlier checkpoint.`,
+      );
   }
   // A tied head may be stored twice; rotary frequencies are derived.
   const extra = [...tensors.keys()].filter(
@@ -89,8 +96,18 @@ function fillFromFile(path: string, layout: Layout, config: ModelConfig, values:
     throw new R3Error(
       'engine',
       'mismatch',
-      `${path}: tensors that a model of this config does not have: ${extra.slice(0, 3).join(', ')}${extra.length > 3 ? `, and ${extra.length - 3} more` : ''}`,
+      `${path}: expected only the tensors of a Llama model as config.json says, got also ${extra.slice(0, 3).join(', ')}${extra.length > 3 ? `, and ${extra.length - 3} more` : ''}. Are both files of the same model?`,
     );
+}
+
+/** How many of values [from, to) are NaN or infinite: what minus itself is not 0. */
+function countNotFinite(values: Float32Array, from: number, to: number): number {
+  let count = 0;
+  for (let i = from; i < to; i++) {
+    const value = values[i]!;
+    if (value - value !== 0) count++;
+  }
+  return count;
 }
 
 /**

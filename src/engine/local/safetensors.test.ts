@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
@@ -203,10 +203,15 @@ test('f16 covers zeros, subnormals, normals, infinities and NaN', () => {
   ]);
 });
 
+test('a folder in place of the file is refused', () => {
+  mkdirSync(path);
+  expect(() => readSafetensors(path)).toThrow(`${path}: expected a file, got a folder`);
+});
+
 test('a truncated file says how much is missing', () => {
   const header = { a: { dtype: 'F32', shape: [250], data_offsets: [0, 1000] } };
   expect(reading(header, 900)).toThrow(
-    'model.safetensors: expected 1000 bytes of data, got 900 (truncated; copy or download it again)',
+    `${path}: expected 1000 bytes of data, got 900 (truncated; copy or download it again)`,
   );
 });
 
@@ -225,12 +230,15 @@ test('each malformed header is refused by name', () => {
     'a: expected data_offsets [begin, end], got [0]',
   );
   expect(reading({ a: { dtype: 'I64', shape: [1], data_offsets: [0, 8] } }, 8)).toThrow(
-    'a: expected dtype F32, F16 or BF16, got I64',
+    'a: expected dtype F32, F16 or BF16, got "I64"; save the model in one of these',
   );
   expect(reading({ a: 3 }, 0)).toThrow('a: expected an object');
   expect(reading({ __metadata__: { n: 1 } }, 0)).toThrow('__metadata__.n: expected a string, got number');
-  expect(reading('[]', 0)).toThrow('expected a JSON object as header');
-  expect(reading('not json', 0)).toThrow('expected a JSON header');
+  expect(reading('[]', 0)).toThrow(`${path}: header: expected a JSON object, got []`);
+  expect(reading('not json', 0)).toThrow(`${path}: header: expected a JSON object, got "not json"`);
+  expect(reading('{"a": {"dtype": "F32", "dtype": "F16"}}', 0)).toThrow(
+    'header: dtype: expected each key once in an object, got it twice',
+  );
   writeFileSync(path, Buffer.from('ffffffffffffff7f7b7d', 'hex'));
   expect(() => readSafetensors(path)).toThrow('expected a header of at most 100000000 bytes');
 });

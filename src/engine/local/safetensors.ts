@@ -11,9 +11,9 @@
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { endianness } from 'node:os';
-import { basename } from 'node:path';
-import { R3Error, assert } from '../../lib/errors.ts';
+import { R3Error, assert, messageOf } from '../../lib/errors.ts';
 import { readFully, storeError, writeFileAtomic } from '../../lib/files.ts';
+import { decodeUtf8, parseJsonObject, showValue } from '../../lib/json.ts';
 
 /** The library's own limit on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -60,33 +60,34 @@ interface Contents {
 
 function readWhole(path: string, part: 'header' | 'all' = 'all'): Contents {
   assert(endianness() === 'LE', 'safetensors: this machine is big-endian');
-  const name = basename(path);
   try {
     const file = openSync(path, 'r');
     try {
-      const size = fstatSync(file).size;
+      const status = fstatSync(file);
+      if (!status.isFile()) throw bad(path, 'expected a file, got a folder or a device; check the path');
+      const { size } = status;
       if (size < ALIGNMENT)
-        throw bad(name, `expected at least ${ALIGNMENT} bytes, got ${size}; ${COPY_AGAIN}`);
+        throw bad(path, `expected at least ${ALIGNMENT} bytes, got ${size}; ${COPY_AGAIN}`);
       const start = new Uint8Array(ALIGNMENT);
       readFully(file, start, 0);
       const headerBytes = Number(new DataView(start.buffer).getBigUint64(0, true));
       if (headerBytes > MAX_HEADER_BYTES) {
         throw bad(
-          name,
+          path,
           `expected a header of at most ${MAX_HEADER_BYTES} bytes, got ${headerBytes}; is it a safetensors file?`,
         );
       }
       if (ALIGNMENT + headerBytes > size) {
         throw bad(
-          name,
+          path,
           `expected ${headerBytes} bytes of header, got ${size - ALIGNMENT} (truncated; ${COPY_AGAIN})`,
         );
       }
       const header = new Uint8Array(headerBytes);
       readFully(file, header, ALIGNMENT);
-      const { metadata, entries } = parseHeader(name, header);
+      const { metadata, entries } = parseHeader(path, header);
       const dataStart = ALIGNMENT + headerBytes;
-      const dataBytes = checkLayout(name, entries, size - dataStart);
+      const dataBytes = checkLayout(path, entries, size - dataStart);
       const tensors = new Map<string, StoredTensor>();
       if (part === 'all') {
         // A buffer of its own: offsets then have the alignment that the writer gave them.
@@ -124,25 +125,18 @@ function parseHeader(
   file: string,
   bytes: Uint8Array,
 ): { metadata: Record<string, string>; entries: Entry[] } {
-  let header: unknown;
+  let header: Record<string, unknown>;
   try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw new R3Error(
-      'engine',
-      'bad-file',
-      `${file}: expected a JSON header, got something else; is it a safetensors file?`,
-      {
-        cause: error,
-      },
-    );
+    header = parseJsonObject(decodeUtf8(bytes));
+  } catch (cause) {
+    const why = `${file}: header: ${messageOf(cause)}; is it a safetensors file?`;
+    throw new R3Error('engine', 'bad-file', why, { cause });
   }
-  if (!isRecord(header)) throw bad(file, 'expected a JSON object as header, got another value');
   const metadata: [string, string][] = [];
   const entries: Entry[] = [];
   for (const [name, value] of Object.entries(header)) {
     if (name === METADATA) {
-      if (!isRecord(value)) throw bad(file, `${METADATA}: expected an object, got another value`);
+      if (!isRecord(value)) throw bad(file, `${METADATA}: expected an object, got ${showValue(value)}`);
       for (const [key, text] of Object.entries(value)) {
         if (typeof text !== 'string')
           throw bad(file, `${METADATA}.${key}: expected a string, got ${typeof text}`);
@@ -157,18 +151,18 @@ function parseHeader(
 }
 
 function parseEntry(file: string, name: string, value: unknown): Entry {
-  if (!isRecord(value)) throw bad(file, `${name}: expected an object, got another value`);
+  if (!isRecord(value)) throw bad(file, `${name}: expected an object, got ${showValue(value)}`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
     throw bad(
       file,
-      `${name}: expected dtype F32, F16 or BF16, got ${String(dtype)}; convert the model with its own tools`,
+      `${name}: expected dtype F32, F16 or BF16, got ${showValue(dtype)}; save the model in one of these (in Python: model.to(torch.bfloat16).save_pretrained)`,
     );
   }
   if (!isCounts(shape))
-    throw bad(file, `${name}: expected a shape of non-negative integers, got ${JSON.stringify(shape)}`);
+    throw bad(file, `${name}: expected a shape of non-negative integers, got ${showValue(shape)}`);
   if (!isCounts(offsets) || offsets.length !== 2) {
-    throw bad(file, `${name}: expected data_offsets [begin, end], got ${JSON.stringify(offsets)}`);
+    throw bad(file, `${name}: expected data_offsets [begin, end], got ${showValue(offsets)}`);
   }
   const [begin = 0, end = 0] = offsets;
   const bytes = shape.reduce((product, size) => product * size, BYTES_PER_ELEMENT[dtype]);

@@ -1,0 +1,66 @@
+/**
+ * A line of episodes.jsonl: a whole group, with problem and attempt once, not once for each reflection on it.
+ *
+ * Readers get the episodes back one by one, each with all it needs. A line of an older shape is refused by name.
+ */
+import { R3Error, assert } from '../lib/errors.ts';
+import type { Episode } from '../method/episode.ts';
+
+/** Version 1 was a line for each episode. */
+const VERSION = 2;
+
+/** What all episodes of a group have in common. */
+type Shared = 'version' | 'step' | 'group' | 'problem' | 'attempt';
+
+export interface GroupRecord {
+  version: typeof VERSION;
+  step: number;
+  group: string;
+  problem: Episode['problem'];
+  attempt: Episode['attempt'];
+  episodes: Omit<Episode, Shared>[];
+}
+
+/** `episodes`: at least one, all of one group. */
+export function groupRecord(episodes: readonly Episode[]): GroupRecord {
+  const [first] = episodes;
+  assert(first, 'a group without an episode');
+  const { step, group, problem, attempt } = first;
+  return {
+    version: VERSION,
+    step,
+    group,
+    problem,
+    attempt,
+    episodes: episodes.map(
+      ({ index, reflection, retry, score, reward, advantage, kind, hint }): Omit<Episode, Shared> => ({
+        index,
+        ...(kind === undefined ? {} : { kind }),
+        ...(hint === undefined ? {} : { hint }),
+        reflection,
+        retry,
+        score,
+        reward,
+        advantage,
+      }),
+    ),
+  };
+}
+
+/** Throws R3Error `mismatch` for a line of another version; `where` names the file. */
+export function episodesOf(record: { version?: unknown }, where: string): Episode[] {
+  if (!isGroupRecord(record)) {
+    throw new R3Error(
+      'store',
+      'mismatch',
+      `${where}: expected groups of version ${VERSION}, got ${JSON.stringify(record.version ?? 'none')}; use the r3 that made this run`,
+    );
+  }
+  const { step, group, problem, attempt, episodes } = record;
+  return episodes.map((own) => ({ version: 1, step, group, problem, attempt, ...own }));
+}
+
+/** What a log of ours holds is what was appended, so its version says its shape. */
+function isGroupRecord(record: { version?: unknown }): record is GroupRecord {
+  return record.version === VERSION;
+}

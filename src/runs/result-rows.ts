@@ -1,0 +1,99 @@
+/**
+ * What an evaluation says, as labelled rows: the one list that the terminal's tables and the page's are made from, so
+ * that neither says what the other leaves out. How a number looks is up to them.
+ */
+import type { EvaluationSummary, QuickstartSummary } from '../method/controls.ts';
+import type { ReflectionProfile } from '../method/profile.ts';
+import type { Difference, Rate } from '../method/statistics.ts';
+
+type RateName = {
+  [Name in keyof EvaluationSummary]: EvaluationSummary[Name] extends Rate ? Name : never;
+}[keyof EvaluationSummary];
+
+export interface RateRow {
+  name: RateName;
+  label: string;
+  /** What the second try must beat. */
+  control: boolean;
+}
+
+const RATES: readonly RateRow[] = [
+  { name: 'firstTry', label: 'first try', control: false },
+  { name: 'secondTry', label: 'second try, after its own reflection', control: false },
+  { name: 'secondTryWithoutReflection', label: 'second try, no reflection', control: true },
+  { name: 'afterFixedText', label: 'second try, after a fixed text', control: true },
+  { name: 'afterForeignReflection', label: "second try, after another problem's reflection", control: true },
+  { name: 'afterForcedBeginning', label: 'second try, reflection with a forced beginning', control: true },
+  { name: 'twoIndependent', label: 'two independent tries', control: true },
+  { name: 'independentAtEqualTokens', label: 'independent tries at equal tokens', control: true },
+];
+
+/** Rates of problems solved that at least one of the summaries has. */
+export function rateRows(summaries: readonly EvaluationSummary[]): RateRow[] {
+  return RATES.filter(({ name }) => summaries.some((summary) => summary[name].n > 0));
+}
+
+/** What the tries cost, one text for each summary. */
+export function costRows(summaries: readonly EvaluationSummary[]): [label: string, values: string[]][] {
+  const row = (label: string, text: (summary: EvaluationSummary) => string): [string, string[]] => [
+    label,
+    summaries.map(text),
+  ];
+  return [
+    row('how many tries those are', (summary) => String(summary.attemptsAtEqualTokens)),
+    row('tokens of a first try', ({ meanTokens }) => tokensText(meanTokens.attempt)),
+    row('tokens of both tries', ({ meanTokens }) => tokensText(meanTokens.twoTries)),
+  ];
+}
+
+/** The differences that a quick start is about. */
+export function changeRows({ change }: QuickstartSummary): [label: string, difference: Difference][] {
+  return [
+    ['second try, after minus before training', change.secondTry],
+    ['the same, greedy', change.greedySecondTry],
+    ['first try, after minus before', change.firstTry],
+    ['retry, written by trained minus by start, read by start', change.writtenByTrained],
+    ['second try minus two independent tries, after', change.overTwoIndependent],
+    ['second try minus after a fixed text, after', change.overFixedText],
+  ];
+}
+
+/** What training changed about the reflections themselves. */
+export interface ReflectionChange {
+  profile: { before: ReflectionProfile; after: ReflectionProfile };
+  /** Means over the last steps of training. */
+  lastSteps: { kl: number; withoutSignal: number };
+  /** What the start model's reflections were forced to begin with. */
+  forcedBeginning: string;
+}
+
+export function reflectionRows({
+  profile: { before, after },
+  lastSteps,
+}: ReflectionChange): [label: string, before: string, after: string][] {
+  const kinds = [...new Set([...Object.keys(before.kinds), ...Object.keys(after.kinds)])].toSorted();
+  return [
+    ...kinds.map((kind): [string, string, string] => [
+      kind,
+      percent(before.kinds[kind] ?? 0),
+      percent(after.kinds[kind] ?? 0),
+    ]),
+    ['with a true hint', percent(before.trueHints), percent(after.trueHints)],
+    ['true, of those that hint', percent(before.trueOfHints), percent(after.trueOfHints)],
+    ['mean length, tokens', before.meanTokens.toFixed(1), after.meanTokens.toFixed(1)],
+    ['KL to the start model, nats per token, last steps', '0', lastSteps.kl.toFixed(3)],
+    ['groups without signal, last steps', '', percent(lastSteps.withoutSignal)],
+  ];
+}
+
+export function forcedBeginningNote({ forcedBeginning }: ReflectionChange): string {
+  return `The forced beginning, of the start model's reflections, is what most reflections of the trained model begin with: ${forcedBeginning}`;
+}
+
+function tokensText(tokens: number): string {
+  return Number.isFinite(tokens) ? tokens.toFixed(1) : '–';
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
