@@ -72,7 +72,7 @@ export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): T
     steps: 100,
     failuresPerStep: 24,
     reflectionsPerFailure: 16,
-    learningRate: 5e-4,
+    learningRate: 3e-4,
     schedule: { kind: 'linear', warmupSteps: 5, flatSteps: 0, floor: 0.1 },
     adam: { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
     beta: 0.2,
