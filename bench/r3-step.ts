@@ -7,6 +7,7 @@
 import { makeCore, type LocalCore } from '../src/engine/local/core.ts';
 import type { Completion, Datum } from '../src/engine/engine.ts';
 import { makeRng } from '../src/lib/rng.ts';
+import type { PackedType } from '../src/kernels/ops.ts';
 import { groupAdvantages } from '../src/method/advantage.ts';
 import { reflectionDatum } from '../src/method/datum.ts';
 import { grpoLoss } from '../src/method/loss.ts';
@@ -15,66 +16,81 @@ import { ADAM, BENCH_CONFIG, benchModel } from './models.ts';
 import { runPeer } from './peer.ts';
 
 const [GROUPS, SIZE, PROMPT, REFLECTION, BRIDGE, RETRY] = [8, 8, 160, 48, 24, 32];
-const ROUNDS = 5;
+/** Steps timed. A step without sharing takes a minute and more with WASM. */
+const ROUNDS = { native: { shared: 5, alone: 3 }, wasm: { shared: 3, alone: 1 } };
 const PHASES = ['reflect', 'retry', 'reference', 'forward and backward', 'update'] as const;
 
 export async function benchR3Step(emit: Emit): Promise<void> {
-  const fastest = new Map<string, number>();
   for (const ops of await openBuilds()) {
     for (const dtype of ['f32', 'bf16'] as const) {
+      const name = `${ops.build} ${ops.variant} ${dtype} ${THREADS} threads`;
+      const line = (what: string, value: number, unit: string): void =>
+        emit({ bench: 'r3-step', case: `${name}${what}`, value, unit });
+      const rounds = ROUNDS[ops.build === 'native' ? 'native' : 'wasm'];
       const shared = makeCore(ops, benchModel(), { dtype, share: true });
       const alone = makeCore(ops, benchModel(), { dtype, share: false });
-      const name = `${ops.build} ${ops.variant} ${dtype} ${THREADS} threads`;
-      const times = { shared: [] as number[][], alone: [] as number[][] };
+      const sharedTimes: number[][] = [];
+      const aloneTimes: number[][] = [];
       r3Step(shared, true, 0);
-      for (let round = 0; round < ROUNDS; round++) {
-        times.shared.push(r3Step(shared, true, round));
-        if (round < 3) times.alone.push(r3Step(alone, false, round));
+      for (let round = 0; round < rounds.shared; round++) {
+        sharedTimes.push(r3Step(shared, true, round));
+        if (round < rounds.alone) aloneTimes.push(r3Step(alone, false, round));
       }
-      const total = (phases: readonly number[]): number => phases.reduce((a, b) => a + b, 0);
-      const withSharing = median(times.shared.map(total));
-      const without = median(times.alone.map(total));
-      if (ops.build === 'native') fastest.set(dtype, withSharing);
-      emit({ bench: 'r3-step', case: `${name}, sharing on`, value: withSharing, unit: 's' });
-      emit({ bench: 'r3-step', case: `${name}, sharing off`, value: without, unit: 's' });
-      emit({
-        bench: 'r3-step',
-        case: `${name}, sharing off over on`,
-        value: without / withSharing,
-        unit: 'ratio',
+      const withSharing = median(sharedTimes.map(total));
+      const without = median(aloneTimes.map(total));
+      line(', sharing on', withSharing, 's');
+      line(', sharing off', without, 's');
+      line(', sharing off over on', without / withSharing, 'ratio');
+      PHASES.forEach((phase, i) => {
+        const share = median(sharedTimes.map((t) => (t[i] as number) / total(t)));
+        line(`, sharing on: ${phase}`, share, 'share of time');
       });
-      PHASES.forEach((phase, i) =>
-        emit({
-          bench: 'r3-step',
-          case: `${name}, sharing on: ${phase}`,
-          value: median(times.shared.map((t) => (t[i] as number) / total(t))),
-          unit: 'share of time',
-        }),
-      );
+      if (ops.build === 'native') besidePeer(emit, shared, name, dtype, ops.variant);
     }
     ops.close();
   }
-  for (const dtype of ['f32', 'bf16'] as const) {
-    const peer = runPeer('r3_step_trl.py', ['--threads', String(THREADS), '--dtype', dtype]);
-    for (const line of peer) emit(line);
-    const steps = peer.filter((line) => line.unit === 's').map((line) => line.value);
-    const own = fastest.get(dtype);
-    if (steps.length > 0 && own !== undefined)
-      emit({
-        bench: 'r3-step',
-        case: `TRL at its fastest over native ${dtype}`,
-        value: Math.min(...steps) / own,
-        unit: 'ratio',
-      });
-  }
+}
+
+/** TRL with a few of our steps before and after it, so that a change of the machine's speed does not fall to one side. */
+function besidePeer(emit: Emit, core: LocalCore, name: string, dtype: PackedType, variant: string): void {
+  // Without bf16 instructions a whole step of TRL's takes many minutes.
+  const groups = dtype === 'bf16' && variant !== 'avx512bf16' ? 1 : GROUPS;
+  const own: number[] = [];
+  const measure = (): void => {
+    for (let round = 0; round < 3; round++) own.push(total(r3Step(core, true, round, groups)));
+  };
+  measure();
+  const options = {
+    '--threads': THREADS,
+    '--dtype': dtype,
+    '--groups': groups,
+    '--steps': groups === 1 ? 1 : 4,
+  };
+  const peer = runPeer('r3_step_trl.py', Object.entries(options).flat().map(String));
+  if (peer.length === 0) return;
+  measure();
+  for (const line of peer) emit(line);
+  const fastest = Math.min(...peer.filter(({ unit }) => unit === 's').map(({ value }) => value));
+  const what = `${name}, ${groups === 1 ? '1 group' : `${groups} groups`}, beside TRL`;
+  emit({ bench: 'r3-step', case: what, value: median(own), unit: 's' });
+  emit({
+    bench: 'r3-step',
+    case: `${what}: TRL at its fastest over this`,
+    value: fastest / median(own),
+    unit: 'ratio',
+  });
+}
+
+function total(phases: readonly number[]): number {
+  return phases.reduce((sum, seconds) => sum + seconds, 0);
 }
 
 /** Seconds of each phase. */
-function r3Step(core: LocalCore, share: boolean, seed: number): number[] {
+function r3Step(core: LocalCore, share: boolean, seed: number, groups = GROUPS): number[] {
   const rng = makeRng(seed, 5);
   const draw = (length: number): number[] =>
     Array.from({ length }, () => rng.below(BENCH_CONFIG.vocabularySize));
-  const prompts = Array.from({ length: GROUPS }, () => draw(PROMPT));
+  const prompts = Array.from({ length: groups }, () => draw(PROMPT));
   const marks = [performance.now()];
   const mark = (): void => void marks.push(performance.now());
 
