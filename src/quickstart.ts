@@ -17,7 +17,7 @@ import type { Episode } from './method/episode.ts';
 import { reflectionProfile, type DescribedReflection, type ReflectionProfile } from './method/profile.ts';
 import { makePlayer, type Player } from './player.ts';
 import { createRun } from './runs/run.ts';
-import { stepFields } from './runs/step-row.ts';
+import { stepFields } from './step-fields.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { generateProblems, type Split } from './tasks/countdown-generator.ts';
 import { defaultTrainOptions, train, type StepReport, type TrainOptions } from './train.ts';

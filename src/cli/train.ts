@@ -18,7 +18,7 @@ import type { Failure } from '../method/episode.ts';
 import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { checkNewRun, createRun, openRun, readRun, type Run } from '../runs/run.ts';
-import { stepFields } from '../runs/step-row.ts';
+import { stepFields } from '../step-fields.ts';
 import { defaultTrainOptions, requireEnough, saveCheckpoint, train } from '../train.ts';
 import { loadFailures } from './failures.ts';
 import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';

@@ -44,6 +44,7 @@ const LOOPS = new Set([
   'audit',
   'sft',
   'schedule',
+  'step-fields',
   'generate',
 ]);
 

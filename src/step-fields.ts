@@ -4,7 +4,7 @@
  * Takes what `train` reports after a step and gives names and texts, in the order of display. It neither prints nor
  * reads a run.
  */
-import type { StepReport } from '../train.ts';
+import type { StepReport } from './train.ts';
 
 /** What a person watching wants to see of a step; numbers that a step has not are 0, a kind that it has not is left out. */
 export function stepFields({

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { stepFields } from './step-row.ts';
+import { stepFields } from './step-fields.ts';
 
 test('a step is shown by its reward, signal, KL, length, commonest kind and time', () => {
   const metrics = {
