@@ -108,6 +108,18 @@ describe.each(builds.map((ops) => ({ name: `${ops.build} ${ops.variant}`, ops })
     }
   });
 
+  test('the same after a prompt that takes several steps', () => {
+    const core = openOn(ops, {}, tinyModel({ contextLength: 1200 }));
+    const prompt = randomTokens(1100, 5);
+    const [completions] = sampleAll(core, [{ prompt, count: 2, params: greedy, seed: 4 }]);
+    const datums = completions!.map((c) => ({
+      tokens: [...prompt, ...c.tokens],
+      positions: c.tokens.map((_, k) => prompt.length + k),
+    }));
+    const scored = core.forward(datums, 1, 'current', false);
+    expect(scored.map((row) => [...row])).toEqual(completions!.map((c) => c.logprobs));
+  });
+
   test('a completion does not depend on what else is sampled, on the cache, or on the order of requests', () => {
     const long = randomTokens(40, 6);
     const requests = [

@@ -24,6 +24,15 @@ export interface Rows {
   shape: AttentionShape;
 }
 
+/** The rows whose outcome someone reads. W rows. */
+export interface ReadRows {
+  count: number;
+  /** Their places among the R rows, ascending. */
+  rows_W: Int32Array;
+  /** As that of all rows, with runs that cover these only. */
+  shape: AttentionShape;
+}
+
 /** The keys and values of one layer, in pages. */
 export interface Pages {
   keys: Float32Array;
@@ -97,7 +106,10 @@ export function project(
   ops.gemm(R, w.matrix.out, w.matrix.in, x, w.matrix.in, 1, w.forward, y, accumulate, weights.type);
 }
 
-/** One layer: reads `x`, writes the layer's output to `out`, which may be `x` itself. */
+/**
+ * One layer: reads `x`, writes the layer's output to `out`, which may be `x` itself. With `read`, of which the last
+ * layer alone can make use, only those rows go further than their keys and values, and `out` is [W, C].
+ */
 export function forwardLayer(
   ops: Ops,
   c: ModelConfig,
@@ -110,22 +122,31 @@ export function forwardLayer(
   b: LayerBuffers,
   s: ScratchBuffers,
   out_RC: Float32Array,
+  read?: ReadRows,
 ): void {
-  const { count: R, shape } = rows;
+  const R = rows.count;
   const { hiddenSize: C, intermediateSize: F, heads: H, kvHeads: J, headSize: D } = c;
 
   ops.rmsNorm(R, C, x_RC, layer.attentionNorm, c.rmsEpsilon, b.normed_RC, b.inverse_R);
   project(ops, weights, R, b.normed_RC, layer.qkv, s.qkv_R);
   ops.ropeStore(R, H, J, D, s.qkv_R, rows.positions_R, rows.slots_R, rope, b.q_RHD, pages.keys, pages.values);
-  ops.attention(R, shape, b.q_RHD, pages.keys, pages.values, b.attended_RHD, b.stats_RH2);
-  copyRows(R * C, x_RC, b.middle_RC);
-  project(ops, weights, R, b.attended_RHD, layer.o, b.middle_RC, true);
+  ops.attention(R, (read ?? rows).shape, b.q_RHD, pages.keys, pages.values, b.attended_RHD, b.stats_RH2);
+  const W = read?.count ?? R;
+  let attended = b.attended_RHD;
+  if (read === undefined) copyRows(R * C, x_RC, b.middle_RC);
+  else {
+    // Queries, keys and values are stored by now: their place is free.
+    attended = s.qkv_R;
+    ops.gather(W, H * D, b.attended_RHD, read.rows_W, attended);
+    ops.gather(W, C, x_RC, read.rows_W, b.middle_RC);
+  }
+  project(ops, weights, W, attended, layer.o, b.middle_RC, true);
 
-  ops.rmsNorm(R, C, b.middle_RC, layer.mlpNorm, c.rmsEpsilon, b.mlpNormed_RC, b.mlpInverse_R);
-  project(ops, weights, R, b.mlpNormed_RC, layer.gateUp, b.gateUp_R2F);
-  ops.swiglu(R, F, b.gateUp_R2F, s.hidden_RF);
-  copyRows(R * C, b.middle_RC, out_RC);
-  project(ops, weights, R, s.hidden_RF, layer.down, out_RC, true);
+  ops.rmsNorm(W, C, b.middle_RC, layer.mlpNorm, c.rmsEpsilon, b.mlpNormed_RC, b.mlpInverse_R);
+  project(ops, weights, W, b.mlpNormed_RC, layer.gateUp, b.gateUp_R2F);
+  ops.swiglu(W, F, b.gateUp_R2F, s.hidden_RF);
+  copyRows(W * C, b.middle_RC, out_RC);
+  project(ops, weights, W, s.hidden_RF, layer.down, out_RC, true);
 }
 
 export function copyRows(length: number, from: Float32Array, to: Float32Array): void {

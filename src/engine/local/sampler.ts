@@ -132,23 +132,27 @@ export function makeSampler(
     }
   }
 
-  /** The rows of one step, gathered as plain lists. */
+  /** The rows of one step, gathered as plain lists. A token is drawn after each row of `drawnFrom`. */
   function collectRows(): {
     ids: number[];
     positions: number[];
     slots: number[];
     runs: number[];
     spans: number[];
-    ready: { prefill: Prefill; row: number }[];
+    drawnFrom: number[];
+    drawnRuns: number[];
+    ready: Prefill[];
   } {
     const ids: number[] = [];
     const positions: number[] = [];
     const slots: number[] = [];
     const runs: number[] = [];
     const spans: number[] = [];
-    const ready: { prefill: Prefill; row: number }[] = [];
+    const drawnFrom: number[] = [];
+    const drawnRuns: number[] = [];
+    const ready: Prefill[] = [];
     let spanCount = 0;
-    const addRun = (node: CacheNode, tokens: TokenIds): void => {
+    const addRun = (node: CacheNode, tokens: TokenIds, isDrawnFrom: boolean): void => {
       const position = node.start + node.tokens.length;
       const firstRow = ids.length;
       tokens.forEach((token, i) => {
@@ -158,23 +162,29 @@ export function makeSampler(
       });
       const own = cache.collectSpans(node, spans);
       runs.push(firstRow, tokens.length, position, spanCount, own);
+      if (isDrawnFrom) {
+        const last = tokens.length - 1;
+        drawnFrom.push(firstRow + last);
+        drawnRuns.push(firstRow + last, 1, position + last, spanCount, own);
+      }
       spanCount += own;
     };
-    for (const branch of branches) addRun(branch.node, [lastToken(branch)]);
+    for (const branch of branches) addRun(branch.node, [lastToken(branch)], true);
     for (const prefill of prefills) {
       const room = ROWS_PER_STEP - ids.length;
       if (room <= 0) break;
       const { prompt } = prefill.request;
       const from = prefill.node.start + prefill.node.tokens.length;
       const chunk = prompt.slice(from, from + room);
-      addRun(prefill.node, chunk);
+      const isReady = from + chunk.length === prompt.length;
+      addRun(prefill.node, chunk, isReady);
       counts.prefilledTokens += chunk.length;
-      if (from + chunk.length === prompt.length) ready.push({ prefill, row: ids.length - 1 });
+      if (isReady) ready.push(prefill);
     }
-    return { ids, positions, slots, runs, spans, ready };
+    return { ids, positions, slots, runs, spans, drawnFrom, drawnRuns, ready };
   }
 
-  /** Runs the rows through the layers; returns the residual stream, [R, C]. */
+  /** Runs the rows through the layers; returns the residual stream of the rows that are drawn from, [W, C]. */
   function forward(batch: ReturnType<typeof collectRows>): Float32Array {
     const R = batch.ids.length;
     const sized = <Name extends string>(widths: Record<Name, number>): Record<Name, Float32Array> =>
@@ -201,6 +211,12 @@ export function makeSampler(
         spans: work.ints('spans', batch.spans),
       },
     };
+    const W = batch.drawnFrom.length;
+    const read = {
+      count: W,
+      rows_W: work.ints('drawnFrom', batch.drawnFrom),
+      shape: { ...rows.shape, runs: work.ints('drawnRuns', batch.drawnRuns), runCount: W },
+    };
     const x = work.floats('x', ROWS_PER_STEP * C);
     ops.gather(R, C, weights.embedding, rows.ids_R, x);
     for (let l = 0; l < L; l++)
@@ -216,6 +232,7 @@ export function makeSampler(
         buffers,
         scratch,
         x,
+        l === L - 1 && W < R ? read : undefined,
       );
     return x;
   }
@@ -391,10 +408,10 @@ export function makeSampler(
           index: b.index,
           count: completionOf(b).tokens.length,
         })),
-        ...batch.ready.flatMap(({ prefill, row }) =>
-          Array.from({ length: prefill.request.count }, (_, index) => ({
-            row,
-            request: prefill.request,
+        ...batch.ready.flatMap(({ request }, i) =>
+          Array.from({ length: request.count }, (_, index) => ({
+            row: branches.length + i,
+            request,
             index,
             count: 0,
           })),
@@ -415,11 +432,11 @@ export function makeSampler(
         return finish(branch.request, branch.group, completionOf(branch), reason);
       });
       let from = branches.length;
-      for (const { prefill } of batch.ready) {
+      for (const prefill of batch.ready) {
         going.push(...branchOut(prefill, drawn.slice(from, from + prefill.request.count)));
         from += prefill.request.count;
       }
-      prefills = prefills.filter((p) => !batch.ready.some((r) => r.prefill === p));
+      prefills = prefills.filter((p) => !batch.ready.includes(p));
       branches = going;
     },
     reset() {
