@@ -27,6 +27,7 @@ const { values } = parseArgs({
 });
 if (values.out === undefined) throw new Error('--out: expected a folder, got none');
 const out = values.out;
+mkdirSync(out, { recursive: true });
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const node = (...args: string[]): void =>
   void execFileSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
