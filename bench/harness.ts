@@ -28,9 +28,12 @@ export async function openOps(build: 'native' | 'wasm'): Promise<Ops | undefined
   }
 }
 
-/** The builds that this machine has. */
+/** The compiled builds that this machine has; of them the one that R3_KERNELS names, where it names one. */
 export async function openBuilds(): Promise<Ops[]> {
-  const builds = await Promise.all((['native', 'wasm'] as const).map(openOps));
+  const wanted = (['native', 'wasm'] as const).filter(
+    (build) => (process.env['R3_KERNELS'] ?? build) === build,
+  );
+  const builds = await Promise.all(wanted.map(openOps));
   return builds.filter((ops) => ops !== undefined);
 }
 
