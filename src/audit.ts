@@ -18,7 +18,7 @@ import {
   type AuditCheck,
 } from './method/audit.ts';
 import { reflectionDatum } from './method/datum.ts';
-import type { Problem } from './method/episode.ts';
+import type { Failure, Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import type { Mined } from './mine.ts';
 import type { Player } from './player.ts';
@@ -33,13 +33,14 @@ const KNOWN_PROBLEMS = 20;
 /** Draws of the audit's episodes: a step that training never has. */
 const AUDIT_STEP = 0x40000000;
 
-/** All checks, passed or not. `tolerance`: see `auditLogprobs`. */
+/** All checks, passed or not. `tolerance`: see `auditLogprobs`. Throws R3Error `too-long`, see `requireRoom`. */
 export async function audit<P extends Problem>(
   player: Player<P>,
   mined: Mined<P>,
   options: TrainOptions,
   tolerance = 0,
 ): Promise<AuditCheck[]> {
+  requireRoom(player, mined.failures);
   const problems = [...new Map(mined.failures.map((f) => [f.problem.id, f.problem])).values()].slice(
     0,
     KNOWN_PROBLEMS,
@@ -84,6 +85,23 @@ export async function audit<P extends Problem>(
       options.reflectionsPerFailure,
     ),
   ];
+}
+
+/** Throws R3Error `too-long` for the first failure whose longest reflection and retry do not fit the context. */
+function requireRoom<P extends Problem>(player: Player<P>, failures: readonly Failure<P>[]): void {
+  const { contextLength } = player.engine.capabilities();
+  const { maxReflectionTokens, maxAttemptTokens } = player.options;
+  const nothing = player.asWritten('');
+  for (const { id, problem, attempt } of failures) {
+    const asked = player.askAgain(problem, player.askToReflect(problem, attempt), nothing).tokens.length;
+    const longest = asked + maxReflectionTokens + maxAttemptTokens;
+    if (longest <= contextLength) continue;
+    throw new R3Error(
+      'task',
+      'too-long',
+      `failure ${id}: expected at most ${contextLength} tokens (the model's context), got up to ${longest}: ${asked} of prompts and attempt, ${maxReflectionTokens} of reflection, ${maxAttemptTokens} of retry. Lower --max-reflection-tokens or --max-attempt-tokens, or leave the problem out.`,
+    );
+  }
 }
 
 /** Throws R3Error `bad-task` that names each failed check. */

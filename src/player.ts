@@ -6,6 +6,7 @@
  */
 import type { Engine } from './engine/engine.ts';
 import { generateText } from './generate.ts';
+import { R3Error } from './lib/errors.ts';
 import type { Failure, Message, Problem, Verdict, Written } from './method/episode.ts';
 import { attemptMessages, type Prompts, type Task } from './method/task.ts';
 import { loadChatFormat, type ChatFormat, type Conversation } from './text/chat.ts';
@@ -91,7 +92,19 @@ export function makePlayer<P extends Problem>(
     verdict: verdictOf(task, problem, prompts, written),
   });
 
-  const pose = (problem: P): Conversation => format.begin(attemptMessages(task, problem, prompts));
+  const pose = (problem: P): Conversation => {
+    const messages = attemptMessages(task, problem, prompts);
+    for (const { content } of messages) {
+      if (tokenizer.unknownId === undefined || !tokenizer.encode(content).includes(tokenizer.unknownId))
+        continue;
+      throw new R3Error(
+        'task',
+        'bad-row',
+        `problem ${problem.id}: expected words that the model's tokenizer knows, got some that it does not in ${JSON.stringify(content)}. Choose other prompts (--prompts), leave the problem out, or take another model.`,
+      );
+    }
+    return format.begin(messages);
+  };
   const again = (problem: P): Message[] => user(task.poseAgain(problem, prompts));
   const askAgain: Player<P>['askAgain'] = (problem, asked, reflection) =>
     format.extend(asked, reflection, again(problem));

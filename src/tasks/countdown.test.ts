@@ -69,6 +69,7 @@ describe('an answer to the paper prompts', () => {
     ['<answer>92 + 57</answer> no: <answer>64 - (92 - 57)</answer>', 'ok'],
     ['<answer>64 - (92 - 57)</answer> or <answer>92 + 57</answer>', 'wrong numbers'],
     ['<answer>64 - (92 - 57)</answer> and <answer>', 'ok'],
+    ['<answer>64 - (92 - 57)</answer> and </answer>', 'ok'],
     ['64 - (92 - 57)', 'invalid equation'],
     ['<answer>64 - (92 - 57)', 'invalid equation'],
     ['</answer>64 - (92 - 57)<answer>', 'invalid equation'],

@@ -126,11 +126,11 @@ function verify(problem: CountdownProblem, answer: string, prompts: Prompts): Ve
   return { ok: true };
 }
 
-/** The inside of the last whole pair of tags. */
+/** The inside of the last whole pair of tags: the last opening that is closed, up to its first closing. */
 function lastTagged(answer: string): string | undefined {
-  const end = answer.lastIndexOf(CLOSE);
-  const start = end < 0 ? -1 : answer.lastIndexOf(OPEN, end);
-  return start < 0 ? undefined : answer.slice(start + OPEN.length, end);
+  const start = answer.lastIndexOf(OPEN, answer.lastIndexOf(CLOSE));
+  const end = answer.indexOf(CLOSE, start);
+  return start < 0 || end < 0 ? undefined : answer.slice(start + OPEN.length, end);
 }
 
 function sorted(numbers: readonly bigint[]): bigint[] {

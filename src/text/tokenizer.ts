@@ -26,6 +26,8 @@ export interface Tokenizer {
   /** The highest id plus one. A model's embedding may have more rows. */
   vocabularySize: number;
   specialIds: ReadonlySet<number>;
+  /** Stands for words outside the vocabulary, where the tokenizer has such an id. */
+  unknownId: number | undefined;
   /** Ids that end a turn: of generation_config.json, config.json and tokenizer_config.json, in this order. */
   eosIds: number[];
 }
@@ -100,6 +102,7 @@ export function loadTokenizer(directory: string): Tokenizer {
     tokenText: (id) => library.id_to_token(id) ?? `<no token ${id}>`,
     vocabularySize: library.model.vocab.length,
     specialIds,
+    unknownId: named.unk_token === undefined ? undefined : library.token_to_id(named.unk_token),
     eosIds: readEosIds(directory, library, named.eos_token, room),
   };
 }
