@@ -5,7 +5,7 @@
  * The kernels are compiled once per instruction set, the pool and the glue once, and all are linked into one
  * file, which is written aside and renamed. Skips when sources and flags are unchanged. Uses $CC, else the
  * first of cc, gcc (12 or newer) and clang that is found; without one it says so and exits 0, because the WASM
- * build serves too.
+ * build serves too. On Windows nothing is built.
  *
  *   --force      build even when up to date
  *   --sanitize   with AddressSanitizer and UndefinedBehaviorSanitizer, into build/native/sanitize/
@@ -27,7 +27,7 @@ const addon = join(output, 'r3.node');
 
 const COMMON = [
   '-std=gnu11',
-  '-O3',
+  sanitize ? '-O1' : '-O3', // the checks of the sanitizers make -O3 take minutes to compile
   // Products and sums may fuse; nothing may be reordered. Never fast-math, least of all when linking: it makes
   // the start-up code set flush-to-zero for the whole process.
   '-ffp-contract=fast',
@@ -97,8 +97,12 @@ async function build(compiler) {
   }
 }
 
+if (process.platform === 'win32') {
+  console.log('native kernels: not built on Windows, where the WASM build is used.');
+  process.exit(0);
+}
 const compiler = findCompiler();
-if (process.platform === 'win32' || !compiler) {
+if (!compiler) {
   console.log(
     'native kernels: not built (no C compiler found; install gcc or clang). The WASM build will be used.',
   );

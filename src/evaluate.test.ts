@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { makeFakeEngine, type FakeEngine } from './engine/fake.ts';
-import { crossReadings, evaluate, measure, measureTogether } from './evaluate.ts';
+import { crossReadings, evaluate, klToStart, measure, measureTogether, profileOf } from './evaluate.ts';
 import { hash32 } from './lib/rng.ts';
 import { makePlayer, type Player } from './player.ts';
 import { START_MODEL } from './quickstart.ts';
@@ -102,4 +102,28 @@ test('every phase counts up to its total, and the forced beginning is the common
     for (const row of rows) expect(row.afterForcedBeginning === null).toBe(row.firstTry.passed);
   }
   for (const row of after.sampled.rows) expect(row.afterForcedBeginning).toBeUndefined();
+});
+
+test('reflections have kinds where the task tells them, and no share of what it does not tell', async () => {
+  const evaluation = await evaluate(model('try').playerAt(1), problems, options);
+  expect(profileOf(evaluation)).toMatchObject({ kinds: { other: expect.closeTo(1, 9) }, trueHints: 0 });
+  const { describeReflection: _, ...task } = countdown;
+  const untold = { ...evaluation, player: { ...evaluation.player, task } };
+  expect(profileOf(untold)).toMatchObject({ kinds: {}, trueHints: Number.NaN, trueOfHints: Number.NaN });
+});
+
+test('the KL to the start model is 0 for the start model itself, and counts every problem', async () => {
+  const player = model('try').playerAt(1);
+  const evaluation = await evaluate(player, problems, options);
+  const done: number[] = [];
+  const watcher = { phase: () => undefined, update: (n: number) => void done.push(n) };
+  expect(await klToStart(evaluation, player, watcher)).toBe(0);
+  expect(done.at(-1)).toBe(evaluation.failed.length);
+  const { logprobs, ...engine } = player.engine;
+  const twice: typeof player.engine = {
+    ...engine,
+    logprobs: async (...asked) => (await logprobs(...asked)).map((values) => values.map((v) => v - Math.LN2)),
+  };
+  // d = -log 2 at each token: 1/2 + log 2 - 1.
+  expect(await klToStart(evaluation, { ...player, engine: twice }, watcher)).toBeCloseTo(Math.LN2 - 0.5, 6);
 });

@@ -13,10 +13,14 @@ import {
   type Trial,
   type WriterByReaderOutcomes,
 } from './method/controls.ts';
+import { reflectionDatum } from './method/datum.ts';
 import type { Problem, Written } from './method/episode.ts';
+import { reflectionProfile, type ReflectionProfile } from './method/profile.ts';
 import { first, type Player, type Try } from './player.ts';
 import type { Conversation } from './text/chat.ts';
 
+/** Sequences in one scoring call, which shares what their beginnings have in common. */
+const SCORE_BATCH = 64;
 /** Problems under way at a time. */
 const CONCURRENCY = 1024;
 
@@ -219,6 +223,55 @@ export function commonestBeginning(reflections: readonly Written[]): number[] {
   }
   const commonest = [...counts].toSorted(([a, m], [b, n]) => n - m || a - b)[0];
   return commonest === undefined ? [] : [commonest[0]];
+}
+
+/** How the reflections of an evaluation look. Without kinds, and with hint shares NaN, where the task tells neither. */
+export function profileOf<P extends Problem>({ player, failed }: Evaluation<P>): ReflectionProfile {
+  const describe = player.task.describeReflection;
+  const profile = reflectionProfile(
+    failed.map(({ problem, attempt, reflection }) => ({
+      ...(describe?.(problem, attempt.text, reflection.text) ?? { kind: 'other', hint: 'none' }),
+      tokens: reflection.tokens.length,
+    })),
+  );
+  return describe === undefined
+    ? { kinds: {}, meanTokens: profile.meanTokens, trueHints: Number.NaN, trueOfHints: Number.NaN }
+    : profile;
+}
+
+/**
+ * KL of a trained model to the start model, nats per token, on its own sampled reflections: the mean of
+ *   exp(d) - d - 1, d = log p_start - log p_trained
+ * as in the loss (`method/loss.ts`), under softmax(logits / temperature) without filters. NaN without reflections.
+ */
+export async function klToStart<P extends Problem>(
+  trained: Evaluation<P>,
+  start: Player<P>,
+  watcher: Watcher,
+): Promise<number> {
+  const { player, failed } = trained;
+  watcher.phase('KL to the start model', failed.length);
+  const { temperature } = player.options;
+  const options = { temperature: temperature > 0 ? temperature : 1 };
+  let sum = 0;
+  let count = 0;
+  for (let from = 0; from < failed.length; from += SCORE_BATCH) {
+    const batch = failed.slice(from, from + SCORE_BATCH);
+    const datums = batch.map(({ asked, reflection }) => reflectionDatum(asked.tokens, reflection.tokens));
+    const [ours, theirs] = await Promise.all([
+      player.engine.logprobs(datums, options),
+      start.engine.logprobs(datums, options),
+    ]);
+    ours.forEach((logprobs, i) =>
+      logprobs.forEach((logprob, t) => {
+        const d = (theirs[i]?.[t] ?? Number.NaN) - logprob;
+        sum += Math.exp(d) - d - 1;
+        count++;
+      }),
+    );
+    watcher.update(from + batch.length);
+  }
+  return sum / count;
 }
 
 /** Someone who watches: a phase begins, and is so far. */

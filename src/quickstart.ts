@@ -8,15 +8,24 @@
 import { fileURLToPath } from 'node:url';
 import type { Engine } from './engine/engine.ts';
 import { openLocalEngine, type LocalEngineOptions } from './engine/local/local-engine.ts';
-import { measure, measureTogether, type Evaluation, type Measured, type Watcher } from './evaluate.ts';
+import { stoppable } from './engine/stoppable.ts';
+import {
+  measure,
+  measureTogether,
+  profileOf,
+  type Evaluation,
+  type Measured,
+  type Watcher,
+} from './evaluate.ts';
 import { R3Error } from './lib/errors.ts';
 import { mine } from './mine.ts';
 import { audit, requireAudit, type AuditCheck } from './audit.ts';
-import { FIXED_TEXT, quickstartSummary, type QuickstartSummary } from './method/controls.ts';
+import { beforeAfter, FIXED_TEXT, type BeforeAfter } from './method/controls.ts';
 import type { Episode } from './method/episode.ts';
-import { reflectionProfile, type DescribedReflection, type ReflectionProfile } from './method/profile.ts';
+import { hintWarnings, klWarnings } from './method/metrics.ts';
+import type { DescribedReflection, ReflectionProfile } from './method/profile.ts';
 import { makePlayer, type Player } from './player.ts';
-import { createRun } from './runs/run.ts';
+import { createRun, type Run } from './runs/run.ts';
 import { stepFields } from './step-fields.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { generateProblems, type Split } from './tasks/countdown-generator.ts';
@@ -32,8 +41,6 @@ const TEMPERATURE = 0.9;
 const PROBLEM_SEED = 7;
 /** Steps that the last numbers of training are means of. */
 const LAST_STEPS = 10;
-/** Above this KL to the start model, in nats per token, the weights have moved far: say so. */
-const KL_WARNING = 0.3;
 
 export interface QuickstartOptions {
   seed: number;
@@ -47,7 +54,7 @@ export interface QuickstartOptions {
 
 /** What evaluation.json holds. */
 export interface QuickstartEvaluation {
-  summary: QuickstartSummary;
+  summary: BeforeAfter;
   /** How reflections look, on the failed first tries of an evaluation. */
   profile: { before: ReflectionProfile; after: ReflectionProfile };
   /** Means over the last steps of training. */
@@ -89,6 +96,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
   const model = search?.model ?? START_MODEL;
   const trainEngine = await openLocalEngine({ ...options.engine, model });
   const startEngine = await openLocalEngine({ ...options.engine, model, trainable: false });
+  let opened: Run | undefined;
   try {
     const prompts = countdown.prompts('short');
     const playerAt =
@@ -107,7 +115,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       seed: PROBLEM_SEED,
     });
     const { description, modelHash } = trainEngine.capabilities();
-    const run = createRun(runDirectory, {
+    const run = (opened = createRun(runDirectory, {
       version: 1,
       command: 'quickstart',
       task: countdown.name,
@@ -118,13 +126,15 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       problems: PROBLEMS,
       heldOut: heldOut.length,
       train: trainOptions,
-    });
+    }));
 
+    const stopped = `stopped; what was done is in ${runDirectory}`;
     const stopIfAsked = (): void => {
-      if (signal?.aborted === true)
-        throw new R3Error('config', 'cancelled', `stopped; what was done is in ${runDirectory}`);
+      if (signal?.aborted === true) throw new R3Error('config', 'cancelled', stopped);
     };
-    /** A stop that is asked for comes between two phases, or between two steps of training. */
+    /** Outside training a stop that is asked for ends the sampling; training stops between two steps. */
+    const stopping = (engine: Engine): Engine =>
+      signal === undefined ? engine : stoppable(engine, signal, stopped);
     const phases: Watcher = {
       phase: (name, total) => {
         stopIfAsked();
@@ -133,13 +143,21 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       update: (done, fields) => watcher.update(done, fields),
     };
     const measured = (engine: Engine, name: string): Promise<Measured<CountdownProblem>> =>
-      measure(name, playerAt(engine), TEMPERATURE, heldOut, { seed, fixedText: FIXED_TEXT }, phases);
+      measure(
+        name,
+        playerAt(stopping(engine)),
+        TEMPERATURE,
+        heldOut,
+        { seed, fixedText: FIXED_TEXT },
+        phases,
+      );
 
     const before = await measured(startEngine, 'the start model');
 
     phases.phase('mine failures', PROBLEMS);
     const learner = playerAt(trainEngine)(1);
-    const mined = await mine(learner, problems, {
+    const miner = playerAt(stopping(trainEngine))(1);
+    const mined = await mine(miner, problems, {
       samples: 1,
       maxPerProblem: 1,
       seed,
@@ -147,7 +165,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
     });
     run.appendFailures(mined.failures);
     phases.phase('audit');
-    const checks = await audit(learner, mined, trainOptions);
+    const checks = await audit(miner, mined, trainOptions);
     requireAudit(checks);
 
     phases.phase('train', trainOptions.steps);
@@ -172,7 +190,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       withoutSignal: mean(last.map((s) => 1 - (s.metrics['groups/mixed'] ?? 0))),
     };
     const evaluation: QuickstartEvaluation = {
-      summary: quickstartSummary({
+      summary: beforeAfter({
         seed,
         wallSeconds: Math.round((performance.now() - started) / 100) / 10,
         kernels: description,
@@ -185,34 +203,20 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       profile,
       lastSteps,
       forcedBeginning: learner.tokenizer.decode(forcedBeginning),
-      warnings: warningsOf(profile, lastSteps),
+      warnings: [
+        ...klWarnings(lastSteps.kl),
+        ...hintWarnings(profile.before.trueOfHints, profile.after.trueOfHints),
+      ],
       audit: checks,
       episodes: episodesToRead(after.sampled),
     };
     run.writeEvaluation(evaluation);
-    run.close();
     return { ...evaluation, steps };
   } finally {
+    opened?.close();
     await trainEngine.close();
     await startEngine.close();
   }
-}
-
-/** What a reader of the numbers must not miss. */
-function warningsOf(
-  { before, after }: QuickstartEvaluation['profile'],
-  { kl }: QuickstartEvaluation['lastSteps'],
-): string[] {
-  const warnings: string[] = [];
-  if (kl > KL_WARNING)
-    warnings.push(
-      `KL to the start model is ${kl.toFixed(2)} nats per token, above ${KL_WARNING}: the weights have moved far. Raise beta or lower the learning rate.`,
-    );
-  if (after.trueOfHints < before.trueOfHints)
-    warnings.push(
-      `Hints got less true: ${percent(before.trueOfHints)} of the hints were true before training, ${percent(after.trueOfHints)} after.`,
-    );
-  return warnings;
 }
 
 function describe(f: FailedCountdown): Pick<DescribedReflection, 'kind' | 'hint'> {
@@ -221,10 +225,6 @@ function describe(f: FailedCountdown): Pick<DescribedReflection, 'kind' | 'hint'
 }
 
 type FailedCountdown = Evaluation<CountdownProblem>['failed'][number];
-
-function profileOf({ failed }: Evaluation<CountdownProblem>): ReflectionProfile {
-  return reflectionProfile(failed.map((f) => ({ ...describe(f), tokens: f.reflection.tokens.length })));
-}
 
 /** Two rescues and one failure: what a reader should see of both. */
 function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<CountdownProblem>[] {
@@ -248,8 +248,4 @@ function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<Count
 
 function mean(values: readonly number[]): number {
   return values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
-}
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(0)}%`;
 }

@@ -60,14 +60,7 @@ export async function sft(
     while (batch.length < options.batchSize) {
       const next = iterator.next();
       if (next.done === true) break;
-      const datum = conversationDatum(format, tokenizer, next.value);
-      if (datum.tokens.length > contextLength)
-        throw new R3Error(
-          'task',
-          'too-long',
-          `${next.value.where}: expected at most ${contextLength} tokens (the model's context), got ${datum.tokens.length}`,
-        );
-      batch.push(datum);
+      batch.push(fittingDatum(format, tokenizer, next.value, contextLength));
     }
     return batch;
   };
@@ -85,6 +78,31 @@ export async function sft(
     onStep({ step, steps: options.steps, nll: metrics['nll'] ?? 0, learningRate, gradientNorm, tokens });
   }
   return step;
+}
+
+/** Throws what training would throw at a row, before it begins: R3Error `bad-row`, or `too-long` for the context. */
+export function checkRows(
+  format: ChatFormat,
+  tokenizer: Tokenizer,
+  rows: readonly PlacedRow[],
+  contextLength: number,
+): void {
+  for (const row of rows) fittingDatum(format, tokenizer, row, contextLength);
+}
+
+function fittingDatum(
+  format: ChatFormat,
+  tokenizer: Tokenizer,
+  row: PlacedRow,
+  contextLength: number,
+): Datum {
+  const datum = conversationDatum(format, tokenizer, row);
+  if (datum.tokens.length <= contextLength) return datum;
+  throw new R3Error(
+    'task',
+    'too-long',
+    `${row.where}: expected at most ${contextLength} tokens (the model's context), got ${datum.tokens.length}`,
+  );
 }
 
 /** A row as one sequence, and the positions that are trained. */

@@ -11,7 +11,7 @@ import { generateProblems } from '../tasks/countdown-generator.ts';
 import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
 import { isObject } from '../text/model-files.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addExamples } from './options.ts';
+import { addExamples, usageError } from './options.ts';
 import { findTask, promptsOption, rowError } from './session.ts';
 import { printable } from './table.ts';
 
@@ -50,6 +50,9 @@ export function define(command: Command, io: Io): void {
 }
 
 async function check(name: string, flags: Flags, io: Io): Promise<void> {
+  if (flags.answers !== undefined && flags.problems !== undefined) {
+    throw usageError('--problems: expected an audit, got --answers, whose rows are the problems');
+  }
   const { task, prompts } = findTask(name, flags.prompts);
   if (flags.answers === undefined) return auditTask(task, prompts, flags, io);
   const counts = new Map<string, number>();

@@ -2,13 +2,15 @@
  * `r3 eval`: first and second tries of a model on held-out problems, beside the controls, sampled and greedy.
  *
  * With --against both models are measured on the same problems with the same draws, and reflections by each are read
- * by each: that tells better writing from better reading.
+ * by each: that tells better writing from better reading. Ctrl-C ends the evaluation; nothing of it is kept.
  */
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
-import { measure, measureTogether, type Measured } from '../evaluate.ts';
-import { FIXED_TEXT, quickstartSummary, summarise } from '../method/controls.ts';
+import { stoppable } from '../engine/stoppable.ts';
+import { klToStart, measure, measureTogether, profileOf, type Measured } from '../evaluate.ts';
+import { beforeAfter, FIXED_TEXT, summarise } from '../method/controls.ts';
 import type { Problem } from '../method/episode.ts';
+import { hintWarnings, klWarnings } from '../method/metrics.ts';
 import { makePlayer } from '../player.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import {
@@ -20,7 +22,7 @@ import {
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
-import { giveSummary, resultsTable } from './results.ts';
+import { giveBeforeAfter, resultsTable } from './results.ts';
 import {
   engineOptions,
   findTask,
@@ -30,7 +32,7 @@ import {
   promptsOption,
   taskOption,
 } from './session.ts';
-import { cliProgress } from './watch.ts';
+import { cliProgress, watchedStop } from './watch.ts';
 
 interface Flags extends EngineFlags, PlayerFlags {
   task: string;
@@ -59,7 +61,7 @@ export function define(command: Command, io: Io): void {
     .addOption(seed('of sampling').default(1));
   addEngineOptions(addPlayerOptions(command)).option(
     '--json',
-    'one line of JSON: summaries with rates and 95% intervals, as shares',
+    'one line of JSON: summaries with rates and 95% intervals, as shares; with --against also reflections and warnings',
   );
   addExamples(
     command,
@@ -76,10 +78,11 @@ async function run(flags: Flags, io: Io): Promise<void> {
   const problems = await loadTaskProblems(task, flags.problems, flags.limit);
   const progress = cliProgress(io);
   const engines: Engine[] = [];
+  const signal = watchedStop(io, progress, 'stopping');
   const open = async (model: string): Promise<Engine> => {
     const engine = await openEngine(io, { model, trainable: false, ...engineOptions(flags) });
     engines.push(engine);
-    return engine;
+    return stoppable(engine, signal, 'stopped before everything was measured; nothing was kept');
   };
   const measured = async (model: string, name: string): Promise<Measured<Problem>> => {
     const engine = await open(model);
@@ -102,9 +105,20 @@ async function run(flags: Flags, io: Io): Promise<void> {
       return;
     }
     const before = await measured(flags.against, 'the start model');
-    const { writerByReader } = await measureTogether(before, after, flags.seed, progress);
+    const { writerByReader, forcedBeginning } = await measureTogether(before, after, flags.seed, progress);
+    const kl = await klToStart(after.sampled, before.sampled.player, progress);
     progress.end();
-    const summary = quickstartSummary({
+    const profile = { before: profileOf(before.sampled), after: profileOf(after.sampled) };
+    const reflections = {
+      profile,
+      kl,
+      forcedBeginning: before.sampled.player.tokenizer.decode(forcedBeginning),
+    };
+    const warnings = [
+      ...klWarnings(kl),
+      ...hintWarnings(profile.before.trueOfHints, profile.after.trueOfHints),
+    ];
+    const summary = beforeAfter({
       seed: flags.seed,
       wallSeconds: Math.round((performance.now() - started) / 100) / 10,
       kernels: after.sampled.player.engine.capabilities().description,
@@ -114,8 +128,9 @@ async function run(flags: Flags, io: Io): Promise<void> {
       greedy: { before: before.greedy.rows, after: after.greedy.rows },
       writerByReader,
     });
-    if (flags.json === true) printJson(io, summary);
-    else giveSummary(summary, io);
+    for (const warning of warnings) io.note(`warning: ${warning}`);
+    if (flags.json === true) printJson(io, { ...summary, reflections, warnings });
+    else giveBeforeAfter(summary, reflections, io);
   } finally {
     progress.end();
     for (const engine of engines) await engine.close();

@@ -25,7 +25,7 @@ const failure: Failure & { problem: { nums: number[]; target: number } } = {
 
 function load(...rows: object[]): Failure[] {
   writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return loadFailures(path, countdown, { modelHash: 'ab' });
+  return loadFailures(path, countdown, { modelHash: 'ab', vocabularySize: 10 });
 }
 
 test('failures read back as they were mined', () => {
@@ -51,7 +51,25 @@ test.each<[string, object[], string]>([
     [{ ...failure, problem: { id: 'p', nums: [1], target: 1 } }],
     'line 1: nums: expected',
   ],
+  [
+    'a token that the model does not have',
+    [failure, { ...failure, id: 'b', attempt: { ...failure.attempt, tokens: [10] } }],
+    "line 2: attempt.tokens: expected ids below 10, the model's vocabulary, got 10; mine",
+  ],
+  [
+    'a token without its log-probability',
+    [{ ...failure, attempt: { ...failure.attempt, logprobs: [] } }],
+    'line 1: attempt.logprobs: expected 1, one a token, got 0; mine',
+  ],
   ['nothing', [], 'expected failures, got none'],
 ])('%s is refused', (_, rows, message) => {
   expect(() => load(...rows)).toThrow(`${path}${message.startsWith('line') ? ' ' : ': '}${message}`);
+});
+
+test('a file whose last line is cut is refused', () => {
+  const line = `${JSON.stringify(failure)}\n`;
+  writeFileSync(path, line + line.slice(0, 30));
+  expect(() => loadFailures(path, countdown, { modelHash: 'ab', vocabularySize: 10 })).toThrow(
+    `${path}:2: expected a line of JSON, got`,
+  );
 });

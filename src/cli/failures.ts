@@ -28,11 +28,11 @@ const schema = z.strictObject({
   sampling: z.strictObject({ temperature: z.number(), maxTokens: count, seed: count }),
 }) satisfies z.ZodType<Failure>;
 
-/** Throws R3Error `bad-row` with file and line, `mismatch` for failures of another model. */
+/** Throws R3Error `bad-row` or `bad-file` with file and line, `mismatch` for failures of another model. */
 export function loadFailures(
   path: string,
   task: Task,
-  { modelHash }: Pick<Capabilities, 'modelHash'>,
+  { modelHash, vocabularySize }: Pick<Capabilities, 'modelHash' | 'vocabularySize'>,
 ): Failure[] {
   const failures: Failure[] = [];
   const ids = new Set<string>();
@@ -50,6 +50,16 @@ export function loadFailures(
         'mismatch',
         `${where}: expected failures of the start model (${modelHash}), got one of ${failure.modelHash}; mine them with this model`,
       );
+    }
+    const { tokens, logprobs } = failure.attempt;
+    const unknown = tokens.find((token) => token >= vocabularySize);
+    if (unknown !== undefined) {
+      const why = `attempt.tokens: expected ids below ${vocabularySize}, the model's vocabulary, got ${unknown}; mine the failures again`;
+      throw rowError(where, new Error(why));
+    }
+    if (tokens.length !== logprobs.length) {
+      const why = `attempt.logprobs: expected ${tokens.length}, one a token, got ${logprobs.length}; mine the failures again`;
+      throw rowError(where, new Error(why));
     }
     if (ids.has(failure.id))
       throw rowError(where, new Error(`id: expected a new one, got ${failure.id} again`));

@@ -88,6 +88,9 @@ async function generate(model: string, flags: Flags, io: Io): Promise<void> {
   if ((flags.prompt === undefined) === (flags.tokens === undefined)) {
     throw usageError('expected either --prompt or --tokens, got both or neither');
   }
+  if (flags.raw === true && flags.tokens !== undefined) {
+    throw usageError('--raw: expected --prompt, got --tokens, which are encoded already');
+  }
   checkModel(model);
   const tokenizer = tryTokenizer(model, flags);
   const { prompts, stopIds } = await loadPrompts(model, tokenizer, flags);

@@ -5,8 +5,10 @@
  * The rule for streams: stdout holds the result and nothing else, stderr what a person watches.
  */
 
+import { setMaxListeners } from 'node:events';
+
 export interface Io {
-  /** Part of the result, on stdout, as it is. */
+  /** Part of the result, on stdout, as it is. Throws OutputLost once stdout takes no more. */
   write(text: string): void;
   /** A line for the person who watches, on stderr. */
   note(line: string): void;
@@ -28,6 +30,9 @@ export interface StatusStream {
 
 /** What a shell reports for a command that Ctrl-C ended. */
 export const INTERRUPTED = 130;
+
+/** Ends a command whose result nobody takes any more. What there is to say of it has been said. */
+export class OutputLost extends Error {}
 
 /** The result as one line of JSON. */
 export function printJson(io: Io, value: unknown): void {
@@ -52,6 +57,13 @@ export function makeStopper(exit: (code: number) => void): Stopper {
       if (controller === undefined || controller.signal.aborted) exit(INTERRUPTED);
       else controller.abort();
     },
-    stopSignal: () => (controller ??= new AbortController()).signal,
+    stopSignal() {
+      if (controller === undefined) {
+        controller = new AbortController();
+        // Hundreds of requests listen at a time; Node warns from eleven on.
+        setMaxListeners(0, controller.signal);
+      }
+      return controller.signal;
+    },
   };
 }

@@ -5,26 +5,37 @@
  * The first Ctrl-C asks a command that can stop cleanly to do so, and ends any other at once; the second always
  * ends at once. What a command does is in its own file; which file, `program.ts` says.
  */
-import { makeStopper } from './io.ts';
+import { makeStopper, OutputLost } from './io.ts';
 import { runCli } from './program.ts';
 
-// A reader that has seen enough (`r3 show RUN | head`) closes the pipe: nobody is left to write to.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
-}
+let outputLost = false;
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (outputLost) return;
+  outputLost = true;
+  process.exitCode ||= 1;
+  // A reader that has seen enough (`r3 show RUN | head`) closes the pipe: that is nobody's mistake.
+  if (error.code === 'EPIPE') return;
+  process.stderr.write(
+    `r3: standard output: expected room to write, got ${error.code ?? error.message}; the result is not whole\n`,
+  );
+});
+// Nobody watches any more: no reason to end a run.
+process.stderr.on('error', () => undefined);
 
 const stopper = makeStopper((code) => process.exit(code));
 process.on('SIGINT', () => stopper.interrupt());
 process.on('SIGTERM', () => stopper.interrupt());
 
-process.exitCode = await runCli(process.argv.slice(2), {
-  write: (text) => void process.stdout.write(text),
+const code = await runCli(process.argv.slice(2), {
+  write: (text) => {
+    if (outputLost) throw new OutputLost();
+    process.stdout.write(text);
+  },
   note: (line) => void process.stderr.write(`${line}\n`),
   status: process.stderr,
   env: process.env,
   stopSignal: () => stopper.stopSignal(),
   exitCode: 0,
 });
+// The last write may still fail after this.
+process.exitCode = code === 0 && outputLost ? 1 : code;

@@ -8,6 +8,7 @@ import { mine, type Mined } from '../mine.ts';
 import type { Command } from 'commander';
 import { checkWritable, writeFileAtomic } from '../lib/files.ts';
 import { stringifyRecord } from '../lib/jsonl.ts';
+import { stoppable } from '../engine/stoppable.ts';
 import type { Problem } from '../method/episode.ts';
 import { makePlayer } from '../player.ts';
 import { printJson, printLine, type Io } from './io.ts';
@@ -86,7 +87,8 @@ async function run(flags: Flags, io: Io): Promise<void> {
   const opening = openEngine(io, { model: flags.model, trainable: false, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
     const options = playerOptions(flags, engine.capabilities().contextLength);
-    const player = makePlayer(engine, flags.model, task, prompts, options);
+    const stopping = stoppable(engine, io.stopSignal(), `stopped; nothing was written to ${flags.out}`);
+    const player = makePlayer(stopping, flags.model, task, prompts, options);
     const progress = cliProgress(io);
     let mined: Mined<Problem>;
     try {

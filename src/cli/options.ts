@@ -33,11 +33,11 @@ export interface NumberRange {
 
 /** A whole number; `1e3` is one. */
 export function integer(flags: string, description: string, range: NumberRange = {}): Option {
-  return numeric(flags, description, range, 'a whole number', Number.isSafeInteger);
+  return numeric(flags, description, range, 'a whole number', Number.isSafeInteger, Number.MAX_SAFE_INTEGER);
 }
 
 export function real(flags: string, description: string, range: NumberRange = {}): Option {
-  return numeric(flags, description, range, 'a number', Number.isFinite);
+  return numeric(flags, description, range, 'a number', Number.isFinite, Number.MAX_VALUE);
 }
 
 export function seed(description: string): Option {
@@ -74,6 +74,7 @@ function numeric(
   { min, max, above, below }: NumberRange,
   kind: string,
   isKind: (value: number) => boolean,
+  largest: number,
 ): Option {
   const limits = [
     ...(above === undefined ? [] : [`above ${above}`]),
@@ -92,8 +93,16 @@ function numeric(
       value > (above ?? -Infinity) &&
       value < (below ?? Infinity);
     if (fits) return value;
-    throw usageError(`${option.long}: expected ${expected}, got ${JSON.stringify(text)}`);
+    const most = value > largest && max === undefined ? `, at most ${largest}` : '';
+    throw usageError(`${option.long}: expected ${expected}${most}, got ${JSON.stringify(text)}`);
   });
+}
+
+/** Which of these options (`--steps`) the command line gave a value, as opposed to their defaults. */
+export function givenOptions(command: Command): string[] {
+  return command.options
+    .filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
+    .flatMap(({ long }) => long ?? []);
 }
 
 export interface EngineFlags {

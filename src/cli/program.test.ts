@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -63,8 +63,13 @@ describe('help', () => {
 describe('a mistake in the command line is one line on stderr, and exit code 2:', () => {
   test.each([
     [['trian'], "unknown command 'trian' (Did you mean train?)"],
+    [['foo'], /^r3: unknown command 'foo'; expected one of quickstart, check, mine, train, .*doctor\n$/],
     [['train', '--stpes', '3'], "unknown option '--stpes' (Did you mean --steps?)"],
     [['train', '--steps', '1e3x'], '--steps: expected a whole number of at least 1, got "1e3x"'],
+    [
+      ['train', '--steps', '99999999999999999999'],
+      '--steps: expected a whole number of at least 1, at most 9007199254740991, got "99999999999999999999"',
+    ],
     [['train', '--steps'], "option '--steps <n>' argument missing"],
     [['train'], '--task: expected the name of a task (or --resume with a run), got none'],
     [
@@ -82,6 +87,22 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
     [
       ['train', '--task', 'countdown', '--model', 'm', '--failures', 'f', '--dry-run', '--json'],
       '--json: expected a run, got --dry-run, which makes none',
+    ],
+    [
+      ['train', '--task', 'countdown', '--model', 'm', '--failures', 'f', '--limit', '2', '--samples', '1'],
+      '--failures takes all failures of a file: expected no option of mining, got --limit, --samples',
+    ],
+    [
+      ['sft', '--model', 'models/start', '--init-seed', '1', '--data', 'd', '--out', 'o'],
+      '--init-seed: expected a folder without weights, got models/start, which holds model.safetensors',
+    ],
+    [
+      ['check', 'countdown', '--answers', 'a', '--problems', 'p'],
+      '--problems: expected an audit, got --answers, whose rows are the problems',
+    ],
+    [
+      ['generate', 'm', '--tokens', 't', '--raw'],
+      '--raw: expected --prompt, got --tokens, which are encoded already',
     ],
     [['train', '--adam-beta2', '1'], '--adam-beta2: expected a number of at least 0, below 1, got "1"'],
     [['train', '--scale-rewards', 'batch'], '--scale-rewards: expected group or none, got "batch"'],
@@ -142,17 +163,17 @@ describe('what cannot be done is one line on stderr, and exit code 1:', () => {
     file('in-the-way');
     const { code, stderr } = await runInPlace(withRun(folder));
     expect({ code, stderr }).toEqual({
-      code: 1,
-      stderr: `r3: ${folder}: expected a new or empty folder, got one with files; resume that run or choose another folder\n`,
+      code: 2,
+      stderr: `r3: --run: ${folder}: expected a new or empty folder, got one with files; resume that run or choose another folder\n`,
     });
   });
 
   test('a --run, or an --out, under a file', async () => {
     const taken = file('taken');
-    const expected = `r3: ${join(taken, 'x')}: expected a folder, got a file on the way to it; choose another path\n`;
-    expect((await runInPlace(withRun(join(taken, 'x')))).stderr).toBe(expected);
+    const expected = `${join(taken, 'x')}: expected a folder, got a file on the way to it; choose another path\n`;
+    expect((await runInPlace(withRun(join(taken, 'x')))).stderr).toBe(`r3: --run: ${expected}`);
     const sft = ['sft', '--model', 'models/start', '--data', 'd.jsonl', '--out', join(taken, 'x', 'y')];
-    expect((await runInPlace(sft)).stderr).toBe(expected);
+    expect((await runInPlace(sft)).stderr).toBe(`r3: ${expected}`);
   });
 
   test.runIf(process.platform === 'linux')('a --run, or an --out, where nothing can be made', async () => {
@@ -161,6 +182,32 @@ describe('what cannot be done is one line on stderr, and exit code 1:', () => {
     expect((await runInPlace(withRun('/proc/x'))).stderr).toMatch(expected);
     const out = ['mine', '--task', 'countdown', '--model', 'nowhere', '--problems', 'p.jsonl', '--out'];
     expect((await runInPlace([...out, '/proc/x.jsonl'])).stderr).toMatch(expected);
+  });
+
+  test('--resume of a run that another command made, which stays as it was', async () => {
+    const run = join(folder, 'other-run');
+    mkdirSync(run);
+    file('other-run/config.json', { version: 1, command: 'quickstart' });
+    const { code, stderr } = await runInPlace(['train', '--resume', run]);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `r3: ${run}: expected a run that r3 train can resume, got one of r3 "quickstart"\n`,
+    });
+    expect(readdirSync(run)).toEqual(['config.json']);
+  });
+
+  test('a row of sft that is longer than the context, wherever it stands, before the first step', async () => {
+    const row = (content: string): object => ({
+      messages: [
+        { role: 'user', content: 'why' },
+        { role: 'assistant', content },
+      ],
+    });
+    const data = file('long.jsonl', row('so'), row('so'), row('1 '.repeat(3000)));
+    const args = ['sft', '--model', 'models/start', '--data', data, '--out', join(folder, 'never')];
+    const { code, stderr } = await runInPlace([...args, '--batch-size', '1']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^r3: .*long\.jsonl line 3: expected at most \d+ tokens .*, got \d{4}\n$/);
   });
 
   test('its stack is shown with --debug only', async () => {

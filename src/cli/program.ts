@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { R3Error, messageOf } from '../lib/errors.ts';
 import { printable } from '../lib/printable.ts';
-import { INTERRUPTED, type Io } from './io.ts';
+import { INTERRUPTED, OutputLost, type Io } from './io.ts';
 
 const FAILED = 1;
 const USAGE = 2;
@@ -141,12 +141,15 @@ function explain(error: unknown, args: readonly string[], io: Io): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     if (error.code === 'commander.help') return USAGE;
-    io.note(`r3: ${error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')}`);
+    const message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+    const listed = error.code === 'commander.unknownCommand' && !message.includes('Did you mean');
+    io.note(`r3: ${message}${listed ? `; expected one of ${Object.keys(COMMANDS).join(', ')}` : ''}`);
     return USAGE;
   }
+  if (error instanceof OutputLost) return FAILED;
   const known = error instanceof R3Error;
-  if (known && error.code === 'cancelled') return INTERRUPTED;
   io.note(`r3: ${printable(messageOf(error))}`);
+  if (known && error.code === 'cancelled') return INTERRUPTED;
   if (args.includes('--debug') && error instanceof Error) io.note(error.stack ?? '');
   else if (!known) io.note('r3: this was not expected to happen; --debug shows where it did');
   return known && error.boundary === 'config' && error.code === 'bad-option' ? USAGE : FAILED;

@@ -4,15 +4,12 @@
 import type { Command } from 'commander';
 import { countdown } from '../tasks/countdown.ts';
 import { runQuickstart, type QuickstartResult } from '../quickstart.ts';
-import { checkNewRun } from '../runs/run.ts';
-import { forcedBeginningNote, reflectionRows } from '../runs/result-rows.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, seed, threads } from './options.ts';
 import { renderEpisode, reportEpisode, writeRunReport } from './reading.ts';
-import { giveSummary } from './results.ts';
-import { kernelBuild, nextRun } from './session.ts';
-import { renderTable } from './table.ts';
-import { cliProgress } from './watch.ts';
+import { giveBeforeAfter } from './results.ts';
+import { checkRunFolder, kernelBuild, nextRun } from './session.ts';
+import { cliProgress, watchedStop } from './watch.ts';
 
 interface Flags {
   seed: number;
@@ -47,7 +44,7 @@ export function define(command: Command, io: Io): void {
 
 async function quickstart(flags: Flags, io: Io): Promise<void> {
   const directory = flags.run ?? nextRun('quickstart');
-  checkNewRun(directory);
+  checkRunFolder(directory);
   const kernels = kernelBuild(io.env);
   const engine = {
     ...(kernels === undefined ? {} : { kernels }),
@@ -62,7 +59,7 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
         shuffleRewards: flags.shuffleRewards ?? false,
         runDirectory: directory,
         engine,
-        signal: io.stopSignal(),
+        signal: watchedStop(io, progress, 'stopping'),
       },
       progress,
     );
@@ -75,12 +72,7 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
     printJson(io, result.summary);
     return;
   }
-  giveSummary(result.summary, io);
-  printLine(
-    io,
-    `\n${renderTable(['reflections on failed first tries', 'before', 'after'], reflectionRows(result))}`,
-  );
-  printLine(io, `\n${forcedBeginningNote(result)}`);
+  giveBeforeAfter(result.summary, result, io);
   const prompts = countdown.prompts('short');
   for (const episode of result.episodes) {
     printLine(io, `\n${renderEpisode(reportEpisode(countdown, prompts, episode))}`);

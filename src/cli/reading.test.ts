@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Episode, Written } from '../method/episode.ts';
 import { countdown } from '../tasks/countdown.ts';
-import { chooseEpisodes, renderEpisode, reportEpisode } from './reading.ts';
+import { chooseEpisodes, renderEpisode, reportEpisode, warningsOfRun } from './reading.ts';
 
 const written = (text: string, stopReason: Written['stopReason'] = 'stop'): Written => ({
   tokens: [1],
@@ -94,4 +94,14 @@ test('an attempt that was cut off fails, whatever it says', () => {
     ok: false,
     class: 'cut off',
   });
+});
+
+test('a run warns as its evaluation does, and by its metrics where it has none', () => {
+  const metrics = [{ step: 0, kl: 0.5 }];
+  expect(warningsOfRun({ metrics, evaluation: null })).toEqual([
+    expect.stringContaining('is 0.50 nats per token'),
+  ]);
+  expect(warningsOfRun({ metrics, evaluation: { summary: {}, warnings: ['less true'] } })).toEqual([
+    'less true',
+  ]);
 });

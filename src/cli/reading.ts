@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from '../lib/files.ts';
 import { R3Error } from '../lib/errors.ts';
+import type { EvaluationSummary } from '../method/controls.ts';
 import type { Episode, Problem, Score } from '../method/episode.ts';
+import { runWarnings } from '../method/metrics.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import type { QuickstartEvaluation } from '../quickstart.ts';
 import { renderReport, type ReportEpisode } from '../runs/report.ts';
@@ -70,8 +72,25 @@ export function chooseEpisodes(episodes: Iterable<Episode>, filter: EpisodeFilte
 }
 
 /** What a quick start leaves; a run that was only trained has none. */
-function evaluationOf(run: RunView): QuickstartEvaluation | null {
-  return run.evaluation as QuickstartEvaluation | null;
+function evaluationOf(run: Pick<RunView, 'evaluation'>): QuickstartEvaluation | null {
+  const evaluation = run.evaluation as QuickstartEvaluation | null;
+  if (evaluation === null || 'details' in evaluation.summary) return evaluation;
+  // Written by an earlier version, which had rates and details in one object.
+  const { before, after, greedy } = evaluation.summary as unknown as EarlierSummary;
+  const greedyFirstTry = { diff: Number.NaN, low: -1, high: 1 };
+  const details = { before, after, greedy, greedyFirstTry };
+  return { ...evaluation, summary: { ...(evaluation.summary as QuickstartEvaluation['summary']), details } };
+}
+
+interface EarlierSummary {
+  before: EvaluationSummary;
+  after: EvaluationSummary;
+  greedy: { before: EvaluationSummary; after: EvaluationSummary };
+}
+
+/** What a reader of a run must not miss: as its evaluation says, else by its metrics. */
+export function warningsOfRun(run: Pick<RunView, 'evaluation' | 'metrics'>): readonly string[] {
+  return evaluationOf(run)?.warnings ?? runWarnings(run.metrics);
 }
 
 /** Episodes of a run: those that its evaluation put aside for reading, else chosen from training. */
@@ -112,6 +131,7 @@ export function writeRunReport(directory: string): string {
     config: run.config,
     rows: run.metrics,
     evaluation: evaluationOf(run),
+    warnings: warningsOfRun(run),
     episodes: episodesOfRun(run).map((episode) => reportEpisode(task, prompts, episode)),
   });
   writeFileAtomic(path, html);

@@ -1,9 +1,17 @@
 /**
  * Evaluations as plain-text tables: the second try beside the controls that it must beat, with 95% intervals.
  */
-import type { EvaluationSummary, QuickstartSummary, WriterByReader } from '../method/controls.ts';
-import type { Difference, Rate } from '../method/statistics.ts';
-import { changeRows, costRows, rateRows } from '../runs/result-rows.ts';
+import type { BeforeAfter, ChangeInterval, EvaluationSummary, WriterByReader } from '../method/controls.ts';
+import type { Rate } from '../method/statistics.ts';
+import {
+  changeRows,
+  costRows,
+  forcedBeginningNote,
+  rateRows,
+  reflectionRows,
+  summariesOf,
+  type ReflectionChange,
+} from '../runs/result-rows.ts';
 import { printLine, type Io } from './io.ts';
 import { renderTable, type Cell } from './table.ts';
 
@@ -36,34 +44,33 @@ function writerTable({ startStart, startTrained, trainedStart, trainedTrained }:
   );
 }
 
-function changeTable(summary: QuickstartSummary): string {
+function changeTable(summary: BeforeAfter): string {
   return renderTable(
     ['points', 'difference', '95% interval'],
     changeRows(summary).map(([label, difference]) => [label, ...differenceTexts(difference)]),
   );
 }
 
-/** The tables of a measurement before and after training. */
-export function giveSummary(summary: QuickstartSummary, io: Io): void {
-  const { n, temperature, before, after, greedy } = summary;
+/** The tables of a measurement before and after training: what was solved, and what the reflections are like. */
+export function giveBeforeAfter(summary: BeforeAfter, reflections: ReflectionChange, io: Io): void {
+  const { n, temperature } = summary;
+  const heads = ['before', 'after', 'greedy before', 'greedy after'];
   printLine(io, `${n} held-out problems, temperature ${temperature} and greedy, 95% intervals\n`);
-  const columns = [
-    { head: 'before', summary: before },
-    { head: 'after', summary: after },
-    { head: 'greedy before', summary: greedy.before },
-    { head: 'greedy after', summary: greedy.after },
-  ];
+  const columns = summariesOf(summary).map((column, i) => ({ head: heads[i] ?? '', summary: column }));
   printLine(io, `${resultsTable(columns)}\n`);
   printLine(io, `${changeTable(summary)}\n`);
-  printLine(io, writerTable(summary.writerByReader));
+  printLine(io, `${writerTable(summary.writerByReader)}\n`);
+  const reflectionHeads = ['reflections on failed first tries', 'before', 'after'];
+  printLine(io, `${renderTable(reflectionHeads, reflectionRows(reflections))}\n`);
+  printLine(io, forcedBeginningNote(reflections));
 }
 
 function rateText({ rate, low, high, n }: Rate): string {
   return n === 0 ? '–' : `${points(rate)} (${points(low)}–${points(high)})`;
 }
 
-function differenceTexts({ diff, low, high, n }: Difference): [string, string] {
-  return n === 0 ? ['–', '–'] : [signed(diff), `${signed(low)} to ${signed(high)}`];
+function differenceTexts({ diff, low, high }: ChangeInterval): [string, string] {
+  return Number.isNaN(diff) ? ['–', '–'] : [signed(diff), `${signed(low)} to ${signed(high)}`];
 }
 
 function signed(share: number): string {

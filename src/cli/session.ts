@@ -14,6 +14,7 @@ import { messageOf, R3Error } from '../lib/errors.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import type { PlayerOptions } from '../player.ts';
+import { checkNewRun } from '../runs/run.ts';
 import type { Io } from './io.ts';
 import { choice, orList, usageError, type EngineFlags, type PlayerFlags } from './options.ts';
 import type { Option } from 'commander';
@@ -103,6 +104,16 @@ export function playerOptions(flags: PlayerFlags, contextLength: number): Player
     maxAttemptTokens: flags.maxAttemptTokens ?? limit,
     maxReflectionTokens: flags.maxReflectionTokens ?? limit,
   };
+}
+
+/** Throws where a run cannot be made, before the work that comes first: a usage error when the folder is taken. */
+export function checkRunFolder(directory: string): void {
+  try {
+    checkNewRun(directory);
+  } catch (error) {
+    if (error instanceof R3Error && error.code === 'bad-file') throw usageError(`--run: ${error.message}`);
+    throw error;
+  }
 }
 
 /** Calls `work` with the engine and closes it whatever happens. */

@@ -1,20 +1,22 @@
 /**
  * `r3 sft`: supervised training on conversations (`method/conversation.ts` has the format of a row).
  *
- * A folder without weights is initialised from --init-seed. Nothing is written before the end.
+ * A folder without weights is initialised from --init-seed. Nothing is written before the end, or before Ctrl-C, which
+ * stops after the step under way and saves the model so far.
  */
 import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
+import { loadModelConfig } from '../engine/local/config.ts';
 import { R3Error } from '../lib/errors.ts';
 import { checkWritable } from '../lib/files.ts';
 import { makeRng } from '../lib/rng.ts';
 import { parseConversationRow } from '../method/conversation.ts';
-import { sft, type PlacedRow } from '../sft.ts';
+import { checkRows, sft, type PlacedRow, type SftReport } from '../sft.ts';
 import { placeOf, readRows } from '../tasks/rows.ts';
 import { loadChatFormat } from '../text/chat.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
-import { printJson, printLine, type Io } from './io.ts';
+import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';
 import {
   addEngineOptions,
   addExamples,
@@ -24,12 +26,14 @@ import {
   optimizerOf,
   real,
   repeated,
+  usageError,
   type EngineFlags,
   type OptimizerFlags,
 } from './options.ts';
 import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
-import { cliProgress } from './watch.ts';
+import { cliProgress, watchedStop } from './watch.ts';
 
+const WEIGHTS = 'model.safetensors';
 /** Which of the seed's streams orders rows. */
 const ORDER_STREAM = 0x5f7;
 
@@ -100,6 +104,11 @@ export function define(command: Command, io: Io): void {
 
 async function run(flags: Flags, io: Io): Promise<void> {
   checkModel(flags.model);
+  if (flags.initSeed !== undefined && existsSync(join(flags.model, WEIGHTS))) {
+    throw usageError(
+      `--init-seed: expected a folder without weights, got ${flags.model}, which holds ${WEIGHTS}`,
+    );
+  }
   if (existsSync(flags.out)) {
     throw new R3Error(
       'store',
@@ -111,6 +120,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
   const tokenizer = loadTokenizer(flags.model);
   const format = loadChatFormat(flags.model, tokenizer);
   const rows = await loadRows(flags.data);
+  checkRows(format, tokenizer, rows, loadModelConfig(flags.model).config.contextLength);
   const { batchSize, initSeed, saveAs } = flags;
   const steps = flags.steps ?? Math.ceil((flags.epochs * rows.length) / batchSize);
   const opening = openEngine(io, {
@@ -121,6 +131,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
   });
   await withEngine(opening, async (engine) => {
     const progress = cliProgress(io);
+    const signal = watchedStop(io, progress, 'stopping after this step');
     let nll = Number.NaN;
     let done: number;
     try {
@@ -132,14 +143,24 @@ async function run(flags: Flags, io: Io): Promise<void> {
         lossDenominator: flags.lossDenominator,
       };
       const passes = flags.steps === undefined ? flags.epochs : Number.POSITIVE_INFINITY;
-      done = await sft(engine, format, tokenizer, inOrder(rows, passes, flags.seed), options, (report) => {
+      const ordered = inOrder(rows, passes, flags.seed);
+      const onStep = (report: SftReport): void => {
         nll = report.nll;
         progress.update(report.step + 1, { nll, 'gradient norm': report.gradientNorm });
-      });
+      };
+      done = await sft(engine, format, tokenizer, ordered, options, onStep, signal);
     } finally {
       progress.end();
     }
+    const stopped = signal.aborted && done < steps;
+    if (stopped && done === 0) {
+      throw new R3Error('config', 'cancelled', 'stopped before the first step; nothing was written');
+    }
     await engine.save(flags.out);
+    if (stopped) {
+      io.note(`stopped at step ${done} of ${steps}; the model so far is in ${flags.out}`);
+      io.exitCode = INTERRUPTED;
+    }
     if (flags.json === true) printJson(io, { steps: done, nll, out: flags.out });
     else printLine(io, flags.out);
   });

@@ -6,7 +6,14 @@ import { readRun } from '../runs/run.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, integer, usageError } from './options.ts';
 import { formatNumber } from './progress.ts';
-import { chooseEpisodes, episodesOfRun, renderEpisode, reportEpisode, taskOfRun } from './reading.ts';
+import {
+  chooseEpisodes,
+  episodesOfRun,
+  renderEpisode,
+  reportEpisode,
+  taskOfRun,
+  warningsOfRun,
+} from './reading.ts';
 import { renderTable } from './table.ts';
 
 /** Steps that the last numbers are compared with. */
@@ -29,7 +36,7 @@ export function define(command: Command, io: Io): void {
       "all reflections on one failure, by the failure's id (default: the latest that helped)",
     )
     .addOption(integer('--count <n>', 'how many episodes (default: 3, of a group all)', { min: 1 }))
-    .option('--json', 'one line of JSON: {directory, steps, metrics, episodes}');
+    .option('--json', 'one line of JSON: {directory, steps, metrics, warnings, episodes}');
   addExamples(
     command,
     `
@@ -60,7 +67,7 @@ function show(directory: string, flags: Flags, io: Io): void {
     );
   }
   if (json === true) {
-    printJson(io, { directory, steps: run.metrics.length, metrics, episodes });
+    printJson(io, { directory, steps: run.metrics.length, metrics, warnings: warningsOfRun(run), episodes });
     return;
   }
   printLine(io, `${directory}: ${task.name}, ${run.metrics.length} steps`);
@@ -73,6 +80,7 @@ function show(directory: string, flags: Flags, io: Io): void {
     printLine(io, '');
     printLine(io, renderTable(['', `step ${metrics.step}`, `mean of the first ${before.length}`], rows));
   }
+  for (const warning of warningsOfRun(run)) printLine(io, `\nwarning: ${warning}`);
   for (const episode of episodes) {
     printLine(io, '');
     printLine(io, renderEpisode(reportEpisode(task, prompts, episode)));

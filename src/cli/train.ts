@@ -12,12 +12,13 @@ import type { Command } from 'commander';
 import { audit, requireAudit, type AuditCheck } from '../audit.ts';
 import { loadModelConfig } from '../engine/local/config.ts';
 import type { Engine } from '../engine/engine.ts';
+import { stoppable } from '../engine/stoppable.ts';
 import { R3Error } from '../lib/errors.ts';
 import { readJsonl } from '../lib/jsonl.ts';
 import type { Failure } from '../method/episode.ts';
 import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
-import { checkNewRun, createRun, openRun, readRun, type Run } from '../runs/run.ts';
+import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
 import { stepFields } from '../step-fields.ts';
 import { defaultTrainOptions, requireEnough, saveCheckpoint, train } from '../train.ts';
 import { loadFailures } from './failures.ts';
@@ -29,15 +30,17 @@ import {
   addOptimizerOptions,
   addPlayerOptions,
   choice,
+  givenOptions,
   integer,
   real,
   seed,
   usageError,
 } from './options.ts';
 import type { Progress } from './progress.ts';
-import { writeRunReport } from './reading.ts';
+import { warningsOfRun, writeRunReport } from './reading.ts';
 import {
   checkModel,
+  checkRunFolder,
   engineOptions,
   findTask,
   loadTaskProblems,
@@ -60,7 +63,7 @@ import {
   type TrainConfig,
   type TrainFlags,
 } from './train-config.ts';
-import { cliProgress } from './watch.ts';
+import { cliProgress, watchedStop } from './watch.ts';
 
 export function define(command: Command, io: Io): void {
   const defaults = defaultTrainOptions();
@@ -137,7 +140,10 @@ export function define(command: Command, io: Io): void {
     if (flags.resume !== undefined) {
       refuseOthers(command);
       await resumeRun(flags.resume, flags, io);
-    } else if (flags.dryRun === true) await dryRun(flags, io);
+      return;
+    }
+    refuseMining(command, flags);
+    if (flags.dryRun === true) await dryRun(flags, io);
     else await startRun(flags, io);
   });
 }
@@ -147,13 +153,22 @@ const WITH_RESUME = ['--resume', '--accept-kernels', '--threads', '--json', '--d
 
 /** A resumed run has its options: one that is given would be ignored. */
 function refuseOthers(command: Command): void {
-  const others = command.options
-    .filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
-    .map((option) => option.long)
-    .filter((name) => name !== undefined && !WITH_RESUME.includes(name));
+  const others = givenOptions(command).filter((name) => !WITH_RESUME.includes(name));
   if (others.length === 0) return;
   throw usageError(
     `--resume goes on with the run's own configuration: expected no option that sets it, got ${others.join(', ')}`,
+  );
+}
+
+/** What says how failures are mined. */
+const MINING = ['--limit', '--samples', '--max-per-problem'];
+
+/** Failures from a file were mined before. */
+function refuseMining(command: Command, { failures }: TrainFlags): void {
+  const mining = givenOptions(command).filter((name) => MINING.includes(name));
+  if (failures === undefined || mining.length === 0) return;
+  throw usageError(
+    `--failures takes all failures of a file: expected no option of mining, got ${mining.join(', ')}`,
   );
 }
 
@@ -180,7 +195,7 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       `--run: expected a new folder, got ${directory}, which holds a run; go on with r3 train --resume ${directory}, or choose another`,
     );
   }
-  checkNewRun(directory);
+  checkRunFolder(directory);
   const { contextLength } = loadModelConfig(existing(model)).config;
   const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
@@ -198,17 +213,20 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       failures: source,
       train: trainOptions,
     };
-    const player = makePlayer(engine, model, task, prompts, config.sampling);
+    const playerOn = (on: Engine): Player => makePlayer(on, model, task, prompts, config.sampling);
     const progress = cliProgress(io);
-    const audited = await prepare(config, player, progress);
+    const stopping = stoppable(engine, io.stopSignal(), 'stopped before training began; nothing was kept');
+    const audited = await prepare(config, playerOn(stopping), progress);
     await withRun(createRun(directory, config), async (run) => {
       await begin(run, audited, engine);
-      await finish(run, player, audited.failures, config, progress, flags, io);
+      await finish(run, playerOn(engine), audited.failures, config, progress, flags, io);
     });
   });
 }
 
 async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<void> {
+  // A run that is not r3 train's is refused before anything is written into it.
+  parseTrainConfig(readRun(directory).config, directory);
   await withRun(openRun(directory), async (run) => {
     const started = parseTrainConfig(run.config, directory);
     const { dtype } = started;
@@ -225,20 +243,22 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
         );
       }
       const config = onTheseKernels(run, started, engine, flags.acceptKernels === true);
-      const player = makePlayer(engine, model, task, prompts, config.sampling);
+      const playerOn = (on: Engine): Player => makePlayer(on, model, task, prompts, config.sampling);
       const progress = cliProgress(io);
       const { checkpoint, damaged } = run.resume();
       for (const line of damaged) progress.log(`left out: ${line}`);
       let failures: readonly Failure[];
       if (checkpoint === null) {
-        const audited = await prepare(config, player, progress);
+        const message = `stopped before training began; to start over: r3 train --resume ${directory}`;
+        const stopping = stoppable(engine, io.stopSignal(), message);
+        const audited = await prepare(config, playerOn(stopping), progress);
         failures = audited.failures;
         await begin(run, audited, engine);
       } else {
         failures = loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities());
         progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}`);
       }
-      await finish(run, player, failures, config, progress, flags, io);
+      await finish(run, playerOn(engine), failures, config, progress, flags, io);
     });
   });
 }
@@ -271,10 +291,15 @@ async function withRun(run: Run, work: (run: Run) => Promise<void>): Promise<voi
   } catch (error) {
     if (!(error instanceof R3Error && error.code === 'no-space')) throw error;
     const { message, boundary, code } = error;
+    const { checkpoint } = run.latestCheckpoint();
+    const kept =
+      checkpoint === null
+        ? 'The run has no checkpoint yet and will start over'
+        : `The run is kept up to step ${checkpoint.step}`;
     throw new R3Error(
       boundary,
       code,
-      `${message}. The run is kept up to its latest checkpoint; when that is mended, go on with: r3 train --resume ${run.directory}`,
+      `${message}. ${kept}; when that is mended, go on with: r3 train --resume ${run.directory}`,
       { cause: error },
     );
   } finally {
@@ -362,10 +387,7 @@ async function finish(
 ): Promise<void> {
   const { directory } = run;
   const { steps } = config.train;
-  const signal = io.stopSignal();
-  signal.addEventListener('abort', () =>
-    progress.log('stopping after this step; Ctrl-C again stops at once'),
-  );
+  const signal = watchedStop(io, progress, 'stopping after this step');
   run.log(`${player.engine.capabilities().description}, ${failures.length} failures`);
   let done: number;
   try {
@@ -377,7 +399,6 @@ async function finish(
   } finally {
     progress.end();
   }
-  const report = writeRunReport(directory);
   const stopped = done < steps;
   const model = stopped ? null : join(directory, 'model');
   if (model === null) {
@@ -386,6 +407,9 @@ async function finish(
     );
     io.exitCode = INTERRUPTED;
   } else if (!existsSync(model)) await player.engine.save(model);
+  // Last: a report can be written again.
+  const report = writeRunReport(directory);
+  for (const warning of warningsOfRun(readRun(directory))) io.note(`warning: ${warning}`);
   if (json === true) {
     const metrics = readRun(directory).metrics.at(-1) ?? null;
     printJson(io, { run: directory, stopped, steps: done, of: steps, metrics, model, report });

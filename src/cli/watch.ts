@@ -1,4 +1,4 @@
-/** Progress on the command's stderr, as the environment wants it. */
+/** What a person sees of a command while it runs, on its stderr, as the environment wants it. */
 import type { Io } from './io.ts';
 import { makeProgress, wantsStatusLine, type Progress } from './progress.ts';
 
@@ -8,4 +8,11 @@ export function cliProgress(io: Io): Progress {
     isTty: wantsStatusLine(io.status, io.env),
     now: () => performance.now(),
   });
+}
+
+/** The stop signal of a command that says so when it has heard. `how`: how it stops. */
+export function watchedStop(io: Io, progress: Progress, how: string): AbortSignal {
+  const signal = io.stopSignal();
+  signal.addEventListener('abort', () => progress.log(`${how}; Ctrl-C again stops at once`), { once: true });
+  return signal;
 }

@@ -9,7 +9,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { R3Error } from './errors.ts';
 import {
   checkWritable,
@@ -21,6 +21,17 @@ import {
   writeDirectoryAtomic,
   writeFileAtomic,
 } from './files.ts';
+
+/** A full disk takes the name of a file and none of its bytes. */
+const disk = vi.hoisted(() => ({ isFull: false }));
+vi.mock('node:fs', async (original) => {
+  const real = await original<typeof import('node:fs')>();
+  const write = (path: string, data: string | Uint8Array): void => {
+    real.writeFileSync(path, disk.isFull ? '' : data);
+    if (disk.isFull) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+  };
+  return { ...real, writeFileSync: write };
+});
 
 function* halfThenThrow(): Generator<Uint8Array> {
   yield Buffer.from('half');
@@ -116,6 +127,17 @@ test('checkWritable leaves nothing behind', () => {
   expect(readdirSync(folder)).toEqual([]);
   writeFileSync(join(folder, 'file'), '');
   expect(() => checkWritable(join(folder, 'file'))).toThrow(/file: expected a folder, got a file/);
+});
+
+test('checkWritable leaves nothing behind on a full disk either', () => {
+  disk.isFull = true;
+  try {
+    expect(() => checkWritable(join(folder, 'a'))).toThrow(/a: expected room to write, got ENOSPC/);
+    expect(() => checkWritable(folder)).toThrow(/expected room to write, got ENOSPC/);
+  } finally {
+    disk.isFull = false;
+  }
+  expect(readdirSync(folder)).toEqual([]);
 });
 
 test.runIf(process.platform === 'linux')(

@@ -70,14 +70,14 @@ function cannotMake(directory: string, path: string, error: unknown): unknown {
  */
 export function checkWritable(directory: string): void {
   const made = makeDirectory(directory);
+  const probe = partialName(join(directory, 'probe'));
   try {
-    const probe = partialName(join(directory, 'probe'));
     // A byte: a full disk takes empty files.
     writeFileSync(probe, '.');
-    rmSync(probe);
   } catch (error) {
     throw storeError(directory, error);
   } finally {
+    removeQuietly(probe);
     for (const path of made.toReversed()) removeEmpty(path);
   }
 }
@@ -267,8 +267,8 @@ function underTarget(error: unknown, partial: string, target: string): unknown {
   return new R3Error(error.boundary, error.code, error.message.replaceAll(partial, target), { cause: error });
 }
 
-/** A directory that is in use by now stays. */
-function removeEmpty(directory: string): void {
+/** Removes a directory that this process made. One that is in use by now stays. */
+export function removeEmpty(directory: string): void {
   try {
     rmdirSync(directory);
   } catch {

@@ -100,9 +100,12 @@ test('lines longer than a read chunk are whole', () => {
   again.close();
 });
 
-test('reading leaves out a torn last line and takes a whole one without a newline', () => {
+test('reading a log leaves out a torn last line, reading a file refuses it, and both take a whole one without a newline', () => {
   writeFileSync(path, '{"a":1}\n{"a":');
-  expect([...readJsonl(path)]).toEqual([{ a: 1 }]);
+  expect([...readJsonl(path, 'skip-torn')]).toEqual([{ a: 1 }]);
+  expect(() => [...readJsonl(path)]).toThrow(
+    /log\.jsonl:2: expected a line of JSON, got .*: make or copy it again/,
+  );
   writeFileSync(path, '{"a":1}\n{"a":2}');
   expect([...readJsonl(path)]).toEqual([{ a: 1 }, { a: 2 }]);
 });

@@ -106,12 +106,12 @@ function openWhole(path: string): JsonlFile {
 }
 
 /**
- * The records of a file, one at a time. A last line that does not parse is left out: its writer was stopped, or is
- * still at it. A last line without a newline that parses is a record: files that people write end like that.
- * Throws R3Error `bad-file` for any other line that does not parse, or holds a number too large for a double, with
- * file and line.
+ * The records of a file, one at a time. A last line without a newline that parses is a record: files that people write
+ * end like that. Throws R3Error `bad-file` for a line that does not parse, or holds a number too large for a double,
+ * with file and line. With `skip-torn`, for logs, a last line that does not parse is left out: its writer was stopped,
+ * or is still at it.
  */
-export function* readJsonl(path: string): Generator<unknown, void, undefined> {
+export function* readJsonl(path: string, end?: 'skip-torn'): Generator<unknown, void, undefined> {
   let file: number;
   try {
     file = openSync(path, 'r');
@@ -120,18 +120,23 @@ export function* readJsonl(path: string): Generator<unknown, void, undefined> {
   }
   try {
     let number = 0;
-    let broken: string | undefined;
+    let broken: R3Error | undefined;
     for (const line of linesOf(file, path)) {
-      if (broken !== undefined) throw new R3Error('store', 'bad-file', broken);
+      if (broken !== undefined) throw broken;
       number += 1;
       const parsed = tryParse(line.bytes);
       if (parsed === undefined)
-        broken = `${path}:${number}: expected a line of JSON, got ${excerpt(line.bytes)}`;
+        broken = new R3Error(
+          'store',
+          'bad-file',
+          `${path}:${number}: expected a line of JSON, got ${excerpt(line.bytes)}; the file was cut off or edited: make or copy it again, or remove this line`,
+        );
       else {
         checkFinite(parsed.value, `${path}:${number}`);
         yield parsed.value;
       }
     }
+    if (broken !== undefined && end !== 'skip-torn') throw broken;
   } finally {
     closeSync(file);
   }

@@ -1,12 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import {
-  attemptsAtEqualTokens,
-  compare,
-  quickstartSummary,
-  summarise,
-  writtenByTrained,
-} from './controls.ts';
+import { attemptsAtEqualTokens, beforeAfter, compare, summarise, writtenByTrained } from './controls.ts';
 import type { EvaluationRow, Trial } from './controls.ts';
 
 const options = { draws: 200, seed: 1 };
@@ -157,13 +151,7 @@ test('the writer effect is reflections by the trained model minus those by the s
     after: rows,
     greedy,
   };
-  const summary = quickstartSummary({ ...given, writerByReader: outcomes }, options);
-  expect(Object.keys(summary)).toEqual(
-    'seed wallSeconds kernels n temperature before after greedy writerByReader change'.split(' '),
-  );
-  expect(Object.keys(summary.change)).toEqual(
-    'secondTry greedySecondTry firstTry writtenByTrained overTwoIndependent overFixedText'.split(' '),
-  );
+  const summary = beforeAfter({ ...given, writerByReader: outcomes }, options);
   expect(summary).toMatchObject({
     n: 4,
     writerByReader: {
@@ -171,6 +159,56 @@ test('the writer effect is reflections by the trained model minus those by the s
       startTrained: { rate: 1 },
       trainedTrained: { rate: 0 },
     },
-    change: { secondTry: { diff: 0 }, greedySecondTry: { diff: 1, n: 1 }, writtenByTrained: { n: 3 } },
+    change: {
+      secondTry: { diff: 0 },
+      greedySecondTry: { diff: 1 },
+      writtenByTrained: { diff: expect.closeTo(2 / 3, 12) },
+    },
+    details: { before: { attemptsAtEqualTokens: 4 }, greedyFirstTry: { diff: 0 } },
   });
+});
+
+test('the object of a model before and after training has exactly these keys, and no rate without data', () => {
+  const both = { before: rows, after: rows };
+  const outcomes = {
+    startStart: [true],
+    startTrained: [true],
+    trainedStart: [true],
+    trainedTrained: [false],
+  };
+  const run = { seed: 1, wallSeconds: 1, kernels: 'native', temperature: 0.9 };
+  const summary = beforeAfter({ ...run, ...both, greedy: both, writerByReader: outcomes }, options);
+  const { before, after, greedy, writerByReader, change, details } = JSON.parse(JSON.stringify(summary));
+  expect(Object.keys(summary)).toEqual(
+    'seed wallSeconds kernels n temperature before after greedy writerByReader change details'.split(' '),
+  );
+  expect(Object.keys(greedy)).toEqual(['before', 'after']);
+  for (const rates of [before, after, greedy.before, greedy.after]) {
+    expect(Object.keys(rates)).toEqual(
+      `firstTry secondTry secondTryWithoutReflection twoIndependent independentAtEqualTokens
+      afterFixedText afterForeignReflection`.split(/\s+/),
+    );
+  }
+  expect(Object.keys(writerByReader)).toEqual(
+    'startStart startTrained trainedStart trainedTrained'.split(' '),
+  );
+  expect(Object.keys(change)).toEqual(
+    'secondTry greedySecondTry firstTry writtenByTrained overTwoIndependent overFixedText'.split(' '),
+  );
+  for (const rate of [before, after, greedy.before, greedy.after, writerByReader].flatMap(Object.values)) {
+    expect(rate).toEqual({
+      rate: expect.any(Number),
+      low: expect.any(Number),
+      high: expect.any(Number),
+      n: expect.any(Number),
+    });
+  }
+  for (const difference of [...Object.values(change), details.greedyFirstTry]) {
+    expect(difference).toEqual({
+      diff: expect.any(Number),
+      low: expect.any(Number),
+      high: expect.any(Number),
+    });
+  }
+  expect(Object.keys(details)).toEqual(['before', 'after', 'greedy', 'greedyFirstTry']);
 });

@@ -3,7 +3,7 @@
  *
  * From raw outcomes, one `EvaluationRow` per held-out problem, to rates with intervals (`summarise`), to paired
  * differences (`compare`), to who gains by the reflections, their writer or their reader (`writerByReader`), to the
- * one JSON object that a run ends with (`quickstartSummary`). Sampling and scoring are done by the caller.
+ * one JSON object of a model before and after training (`beforeAfter`). Sampling and scoring are done by the caller.
  *
  * Every second try is cumulative, as in "Reflect, Retry, Reward" (arXiv 2505.24726), tables 1 and 2: it counts a
  * pass at the first try or after. The controls are not in the paper.
@@ -58,23 +58,29 @@ type SecondTry =
   | 'afterForcedBeginning';
 
 /** A rate covers the problems whose outcome is known. What was not measured has n = 0 and rate NaN (null in JSON). */
-export interface EvaluationSummary {
+export interface EvaluationRates {
   firstTry: Rate;
   secondTry: Rate;
   secondTryWithoutReflection: Rate;
-  afterFixedText: Rate;
-  afterForeignReflection: Rate;
-  afterForcedBeginning: Rate;
   /** The first try or one fresh attempt passes: two tries without any feedback. */
   twoIndependent: Rate;
   /** The first try or one of `attemptsAtEqualTokens` - 1 fresh attempts passes. */
   independentAtEqualTokens: Rate;
+  afterFixedText: Rate;
+  afterForeignReflection: Rate;
+}
+
+/** What else an evaluation tells. */
+export interface EvaluationDetails {
+  afterForcedBeginning: Rate;
   attemptsAtEqualTokens: number;
   /** Unbiased pass@k of the first try and the fresh attempts, k = 1, 2, 4, ..., over the n problems with k attempts. */
   passAtK: { k: number; rate: number; n: number }[];
   /** Sampled tokens per problem: of an attempt, and of first try, reflection and retry together. */
   meanTokens: { attempt: number; twoTries: number };
 }
+
+export interface EvaluationSummary extends EvaluationRates, EvaluationDetails {}
 
 export function summarise(rows: readonly EvaluationRow[]): EvaluationSummary {
   const rate = (outcome: (row: EvaluationRow) => Outcome): Rate => rateOf(rows.map(outcome));
@@ -83,11 +89,11 @@ export function summarise(rows: readonly EvaluationRow[]): EvaluationSummary {
     firstTry: rate((row) => row.firstTry.passed),
     secondTry: rate((row) => cumulative(row, 'secondTry')),
     secondTryWithoutReflection: rate((row) => cumulative(row, 'secondTryWithoutReflection')),
+    twoIndependent: rate((row) => independent(row, 2)),
+    independentAtEqualTokens: rate((row) => independent(row, attemptsEqual)),
     afterFixedText: rate((row) => cumulative(row, 'afterFixedText')),
     afterForeignReflection: rate((row) => cumulative(row, 'afterForeignReflection')),
     afterForcedBeginning: rate((row) => cumulative(row, 'afterForcedBeginning')),
-    twoIndependent: rate((row) => independent(row, 2)),
-    independentAtEqualTokens: rate((row) => independent(row, attemptsEqual)),
     attemptsAtEqualTokens: attemptsEqual,
     passAtK: passAtPowersOfTwo(rows),
     meanTokens: meanTokens(rows),
@@ -189,8 +195,20 @@ export function writtenByTrained(outcomes: WriterByReaderOutcomes, options: Boot
   return differenceOf(outcomes.trainedStart, outcomes.startStart, options);
 }
 
-/** The object that a quick start ends with: one JSON line. Rates and differences are shares, not percent. */
-export interface QuickstartSummary {
+/** A difference without the number of pairs. */
+export type ChangeInterval = Omit<Difference, 'n'>;
+
+/** Both evaluations of one kind. */
+export interface Pair<T> {
+  before: T;
+  after: T;
+}
+
+/**
+ * A model before and after training, as one line of JSON: what `r3 quickstart` and `r3 eval --against` end with. Rates
+ * and differences are shares, not percent.
+ */
+export interface BeforeAfter extends Pair<EvaluationRates> {
   seed: number;
   wallSeconds: number;
   /** Which kernel build ran. */
@@ -199,58 +217,86 @@ export interface QuickstartSummary {
   n: number;
   /** Of `before` and `after`; `greedy` is at temperature 0. */
   temperature: number;
-  before: EvaluationSummary;
-  after: EvaluationSummary;
-  greedy: { before: EvaluationSummary; after: EvaluationSummary };
+  greedy: Pair<EvaluationRates>;
   writerByReader: WriterByReader;
   /** After minus before; `over...`: the second try minus a control, both after training. Sampled unless it says greedy. */
   change: {
-    secondTry: Difference;
-    greedySecondTry: Difference;
-    firstTry: Difference;
-    writtenByTrained: Difference;
-    overTwoIndependent: Difference;
-    overFixedText: Difference;
+    secondTry: ChangeInterval;
+    greedySecondTry: ChangeInterval;
+    firstTry: ChangeInterval;
+    writtenByTrained: ChangeInterval;
+    overTwoIndependent: ChangeInterval;
+    overFixedText: ChangeInterval;
+  };
+  details: Pair<EvaluationDetails> & {
+    greedy: Pair<EvaluationDetails>;
+    /** After minus before. */
+    greedyFirstTry: ChangeInterval;
   };
 }
 
-export interface QuickstartOutcomes {
+export interface BeforeAfterOutcomes extends Pair<readonly EvaluationRow[]> {
   seed: number;
   wallSeconds: number;
   kernels: string;
   temperature: number;
-  before: readonly EvaluationRow[];
-  after: readonly EvaluationRow[];
-  greedy: { before: readonly EvaluationRow[]; after: readonly EvaluationRow[] };
+  greedy: Pair<readonly EvaluationRow[]>;
   writerByReader: WriterByReaderOutcomes;
 }
 
 /** Throws R3Error `mismatch` when evaluations to be paired are not on the same problems. */
-export function quickstartSummary(
-  outcomes: QuickstartOutcomes,
+export function beforeAfter(
+  outcomes: BeforeAfterOutcomes,
   options: BootstrapOptions = BOOTSTRAP,
-): QuickstartSummary {
+): BeforeAfter {
   const { seed, wallSeconds, kernels, temperature, before, after, greedy } = outcomes;
-  const { secondTry, firstTry, overTwoIndependent, overFixedText } = compare(before, after, options);
+  const sampledChange = compare(before, after, options);
+  const greedyChange = compare(greedy.before, greedy.after, options);
+  const [sampledBefore, sampledAfter] = [split(summarise(before)), split(summarise(after))];
+  const [greedyBefore, greedyAfter] = [split(summarise(greedy.before)), split(summarise(greedy.after))];
   return {
     seed,
     wallSeconds,
     kernels,
     n: after.length,
     temperature,
-    before: summarise(before),
-    after: summarise(after),
-    greedy: { before: summarise(greedy.before), after: summarise(greedy.after) },
+    before: sampledBefore.rates,
+    after: sampledAfter.rates,
+    greedy: { before: greedyBefore.rates, after: greedyAfter.rates },
     writerByReader: writerByReader(outcomes.writerByReader),
     change: {
-      secondTry,
-      greedySecondTry: compare(greedy.before, greedy.after, options).secondTry,
-      firstTry,
-      writtenByTrained: writtenByTrained(outcomes.writerByReader, options),
-      overTwoIndependent,
-      overFixedText,
+      secondTry: withoutCount(sampledChange.secondTry),
+      greedySecondTry: withoutCount(greedyChange.secondTry),
+      firstTry: withoutCount(sampledChange.firstTry),
+      writtenByTrained: withoutCount(writtenByTrained(outcomes.writerByReader, options)),
+      overTwoIndependent: withoutCount(sampledChange.overTwoIndependent),
+      overFixedText: withoutCount(sampledChange.overFixedText),
+    },
+    details: {
+      before: sampledBefore.details,
+      after: sampledAfter.details,
+      greedy: { before: greedyBefore.details, after: greedyAfter.details },
+      greedyFirstTry: withoutCount(greedyChange.firstTry),
     },
   };
+}
+
+function split(summary: EvaluationSummary): { rates: EvaluationRates; details: EvaluationDetails } {
+  const {
+    afterForcedBeginning,
+    attemptsAtEqualTokens: attempts,
+    passAtK: points,
+    meanTokens: tokens,
+    ...rates
+  } = summary;
+  return {
+    rates,
+    details: { afterForcedBeginning, attemptsAtEqualTokens: attempts, passAtK: points, meanTokens: tokens },
+  };
+}
+
+function withoutCount({ diff, low, high }: Difference): ChangeInterval {
+  return { diff, low, high };
 }
 
 /** null: not scored or not measured; such a problem is left out of the rate or the pair. */

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Episode, Written } from './episode.ts';
-import { stepMetrics } from './metrics.ts';
+import { runWarnings, stepMetrics } from './metrics.ts';
 
 const written = (tokens: number[], stopReason: Written['stopReason'] = 'stop'): Written => ({
   tokens,
@@ -64,6 +64,7 @@ test('a step of four groups, worked by hand', () => {
     'retry/cutOff': 1 / 5,
     'reflection/duplicate': 1 / 6,
     'hint/true': 2 / 6,
+    'hint/trueOfHints': 2 / 3,
     'kind/search': 2 / 6,
     'kind/step': 1 / 6,
     'kind/vague': 1 / 6,
@@ -76,6 +77,23 @@ test('what was not measured has no entry', () => {
   for (const name of ['reward', 'hint/true']) expect(name in metrics).toBe(false);
   expect(Object.keys(metrics).some((name) => name.startsWith('kind/'))).toBe(false);
   expect(stepMetrics([])).toEqual({ episodes: 0, groups: 0 });
+});
+
+test('a run warns of a high KL and of hints that got less true, and of nothing else', () => {
+  const run = (kl: number, start: number, end: number): Record<string, number>[] =>
+    Array.from({ length: 30 }, (_, step) => ({
+      kl: step < 20 ? 0 : kl,
+      'hint/trueOfHints': step < 10 ? start : end,
+    }));
+  expect(runWarnings(run(0.3, 0.5, 0.46))).toEqual([]);
+  expect(runWarnings(run(0.31, 0.5, 0.9))).toEqual([
+    expect.stringContaining('KL to the start model is 0.31'),
+  ]);
+  expect(runWarnings(run(0.1, 0.5, 0.4))).toEqual([
+    'Hints got less true: 50% of the hints were true before training, 40% after.',
+  ]);
+  expect(runWarnings([])).toEqual([]);
+  expect(runWarnings([{ reward: 0 }])).toEqual([]);
 });
 
 test('a failure without any episode is an unscored group', () => {

@@ -3,7 +3,7 @@
  *
  * Shares are in [0, 1], of episodes or of groups as the name says; lengths are in tokens, counted by the same mask
  * as the loss. What cannot be measured (no scored episode, kinds that a task does not tell) has no entry, never a 0.
- * Loss, KL, gradient norm and times are added by the loop.
+ * Loss, KL and gradient norm are added by the loop. `runWarnings` says what a reader of a run must not miss.
  */
 import { groupSignal } from './advantage.ts';
 import type { GroupSignal } from './advantage.ts';
@@ -28,6 +28,7 @@ export interface StepMetricsOptions {
  * | reflection/cutOff, retry/cutOff | share that reached the length limit, of those written |
  * | reflection/duplicate | share whose tokens equal those of an earlier sibling in the group |
  * | hint/true | share of reflections with a true hint |
+ * | hint/trueOfHints | share of true ones among the hints |
  * | kind/<name> | share of reflections of this kind |
  */
 export function stepMetrics(
@@ -66,13 +67,62 @@ export function stepMetrics(
   const distinct = groups.reduce((sum, group) => sum + new Set(group.map(reflectionKey)).size, 0);
   metrics['reflection/duplicate'] = (episodes.length - distinct) / episodes.length;
 
-  if (episodes.some((episode) => episode.hint !== undefined))
-    metrics['hint/true'] = count(episodes, (episode) => episode.hint === 'true') / episodes.length;
+  if (episodes.some((episode) => episode.hint !== undefined)) {
+    const trueHints = count(episodes, (episode) => episode.hint === 'true');
+    const hints = trueHints + count(episodes, (episode) => episode.hint === 'false');
+    metrics['hint/true'] = trueHints / episodes.length;
+    if (hints > 0) metrics['hint/trueOfHints'] = trueHints / hints;
+  }
   const kinds = new Set(episodes.map((episode) => episode.kind).filter((kind) => kind !== undefined));
   for (const kind of [...kinds].toSorted()) {
     metrics[`kind/${kind}`] = count(episodes, (episode) => episode.kind === kind) / episodes.length;
   }
   return metrics;
+}
+
+/** Steps at either end of a run that its numbers are means of. */
+const END_STEPS = 10;
+/** Above this KL to the start model, in nats per token, the weights have moved far: say so. */
+const KL_WARNING = 0.3;
+/** From step to step hints are not the same: a mean over steps that is lower by less says nothing. */
+const HINT_NOISE = 0.05;
+
+/** What must be said of a KL to the start model, in nats per token. NaN: not measured. */
+export function klWarnings(kl: number): string[] {
+  return kl > KL_WARNING
+    ? [
+        `KL to the start model is ${kl.toFixed(2)} nats per token, above ${KL_WARNING}: the weights have moved far. Raise beta or lower the learning rate.`,
+      ]
+    : [];
+}
+
+/** What must be said of the share of true ones among the hints. NaN: not measured. */
+export function hintWarnings(before: number, after: number): string[] {
+  return after < before
+    ? [
+        `Hints got less true: ${percent(before)} of the hints were true before training, ${percent(after)} after.`,
+      ]
+    : [];
+}
+
+/**
+ * What a reader of a run must not miss, from its metrics alone: KL above 0.3 over the last ten steps; hints less true
+ * over the last ten steps than over the first ten, by more than 5 points. Rows hold `kl` and what `stepMetrics` gives.
+ */
+export function runWarnings(rows: readonly Readonly<Record<string, unknown>>[]): string[] {
+  const meanOf = (some: typeof rows, name: string): number =>
+    mean(some.map((row) => row[name]).filter((value) => typeof value === 'number'));
+  const [first, last] = [rows.slice(0, END_STEPS), rows.slice(-END_STEPS)];
+  const before = meanOf(first, 'hint/trueOfHints');
+  const after = meanOf(last, 'hint/trueOfHints');
+  return [
+    ...klWarnings(meanOf(last, 'kl')),
+    ...(before - after > HINT_NOISE ? hintWarnings(before, after) : []),
+  ];
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(0)}%`;
 }
 
 /** Two reflections are the same when their ids are: texts may agree where ids do not. */

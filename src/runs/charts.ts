@@ -52,6 +52,30 @@ const DARK: typeof LIGHT = {
 type Colour = keyof typeof LIGHT;
 const LAYERS: readonly Colour[] = ['c0', 'c1', 'c2', 'c3', 'c4', 'c5'];
 
+/**
+ * A colour for each name, by its text alone, so that a name has the same colour in every picture. Where two would have
+ * the same, the one later in the alphabet takes the next that is free. At most as many names as colours.
+ */
+export function coloursByName(names: readonly string[]): Map<string, Colour> {
+  const taken = new Set<Colour>();
+  const colours = new Map<string, Colour>();
+  for (const name of names.toSorted()) {
+    const wanted = hashText(name) % LAYERS.length;
+    const colour = [...LAYERS.slice(wanted), ...LAYERS.slice(0, wanted)].find((one) => !taken.has(one));
+    if (colour === undefined) break;
+    taken.add(colour);
+    colours.set(name, colour);
+  }
+  return colours;
+}
+
+/** FNV-1a, its high bits. From this offset the kinds of the Countdown task get six colours, searches those in front. */
+function hashText(text: string): number {
+  let hash = 47926;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash >>> 16;
+}
+
 /** The colours as CSS: custom properties of `selector`, light and dark. */
 export function colourStyle(selector: string): string {
   const list = (colours: typeof LIGHT): string =>
@@ -137,6 +161,9 @@ export function spread(positions: readonly number[], gap: number, low: number, h
   return placed;
 }
 
+/** Between the middle of the last tick's text and that of the one before. */
+const TICK_GAP = 46;
+
 function axes(frame: Frame, format: (value: number) => string): string {
   const end = frame.width - frame.right;
   const parts = niceTicks(...frame.values, 4).map((value) => {
@@ -147,7 +174,10 @@ function axes(frame: Frame, format: (value: number) => string): string {
     );
   });
   const bottom = frame.height - frame.bottom;
-  const ticks = niceTicks(...frame.steps, frame.width > 600 ? 8 : 5).filter(Number.isInteger);
+  const last = frame.steps[1];
+  const round = niceTicks(...frame.steps, frame.width > 600 ? 8 : 5).filter(Number.isInteger);
+  // The last step has a tick; round ones stand where they do not touch it.
+  const ticks = [...round.filter((step) => x(frame, last) - x(frame, step) >= TICK_GAP), last];
   for (const [i, step] of ticks.entries()) {
     const text = i === ticks.length - 1 ? `step ${step}` : String(step);
     const at = x(frame, step).toFixed(1);
@@ -208,10 +238,8 @@ export function stackedChart(
     steps: extent(series.flatMap(({ points }) => points.map(({ step }) => step))),
     values: [0, 1],
   };
-  // What grew takes colours from the front, what shrank from the back.
-  const shrunk = layers.filter(({ points }) => growth(points) <= 0).length;
-  const colourOf = (i: number): Colour =>
-    layerColour(i < layers.length - shrunk ? i : LAYERS.length - layers.length + i);
+  const colours = coloursByName(layers.map(({ name }) => name));
+  const colourOf = (i: number): Colour => colours.get(layers[i]?.name ?? '') ?? layerColour(i);
   const steps = layers[0]?.points ?? [];
   let floor = steps.map(() => 0);
   const areas: string[] = [];

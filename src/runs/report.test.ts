@@ -1,44 +1,47 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { anyText } from '../lib/text-testing.ts';
-import type { EvaluationSummary, QuickstartSummary } from '../method/controls.ts';
+import type { BeforeAfter, EvaluationDetails, EvaluationRates } from '../method/controls.ts';
 import { wilson } from '../method/statistics.ts';
-import { escapeText, niceTicks, smooth, spread, stackedChart } from './charts.ts';
+import { coloursByName, escapeText, niceTicks, smooth, spread, stackedChart } from './charts.ts';
 import { rateRows } from './result-rows.ts';
 import { renderKindsChart, renderReport } from './report.ts';
 import type { ReportData, ReportEvaluation } from './report.ts';
 
 const nothing = wilson(0, 0);
 
-function summaryOf(first: number, second: number): EvaluationSummary {
+function ratesOf(first: number, second: number): EvaluationRates {
   return {
     firstTry: wilson(first, 200),
     secondTry: wilson(second, 200),
     secondTryWithoutReflection: wilson(120, 200),
     afterFixedText: wilson(110, 200),
     afterForeignReflection: wilson(100, 200),
-    afterForcedBeginning: nothing,
     twoIndependent: wilson(130, 200),
     independentAtEqualTokens: nothing,
-    attemptsAtEqualTokens: 3,
-    passAtK: [],
-    meanTokens: { attempt: 8, twoTries: 40 },
   };
 }
 
-function difference(diff: number): { diff: number; low: number; high: number; n: number } {
-  return { diff, low: diff - 0.02, high: diff + 0.02, n: 200 };
+const details: EvaluationDetails = {
+  afterForcedBeginning: nothing,
+  attemptsAtEqualTokens: 3,
+  passAtK: [],
+  meanTokens: { attempt: 8, twoTries: 40 },
+};
+
+function difference(diff: number): { diff: number; low: number; high: number } {
+  return { diff, low: diff - 0.02, high: diff + 0.02 };
 }
 
-const summary: QuickstartSummary = {
+const summary: BeforeAfter = {
   seed: 7,
   wallSeconds: 147.3,
   kernels: 'reference',
   n: 200,
   temperature: 0.9,
-  before: summaryOf(100, 140),
-  after: summaryOf(104, 176),
-  greedy: { before: summaryOf(110, 141), after: summaryOf(108, 183) },
+  before: ratesOf(100, 140),
+  after: ratesOf(104, 176),
+  greedy: { before: ratesOf(110, 141), after: ratesOf(108, 183) },
   writerByReader: {
     startStart: wilson(33, 100),
     startTrained: wilson(35, 100),
@@ -51,7 +54,13 @@ const summary: QuickstartSummary = {
     firstTry: difference(0.01),
     writtenByTrained: difference(0.32),
     overTwoIndependent: difference(-0.16),
-    overFixedText: { diff: Number.NaN, low: -1, high: 1, n: 0 },
+    overFixedText: { diff: Number.NaN, low: -1, high: 1 },
+  },
+  details: {
+    before: details,
+    after: details,
+    greedy: { before: details, after: details },
+    greedyFirstTry: difference(0),
   },
 };
 
@@ -63,7 +72,6 @@ const evaluation: ReportEvaluation = {
   },
   lastSteps: { kl: 0.1234, withoutSignal: 0.0625 },
   forcedBeginning: 'try',
-  warnings: [],
 };
 
 const rows = Array.from({ length: 20 }, (_, i) => ({
@@ -98,8 +106,8 @@ function dataWith(text: string): ReportData {
       summary: { ...summary, kernels: text },
       profile: { ...evaluation.profile, after: { ...evaluation.profile.after, kinds: { [text]: 1 } } },
       forcedBeginning: text,
-      warnings: [text],
     },
+    warnings: [text],
     episodes: [
       { ...episode, retryScore: { ok: true } },
       { ...episode, retry: null, retryScore: null },
@@ -170,7 +178,14 @@ test('the headline shows before, after and the interval, in percent', () => {
 test('what was not measured is a dash, also when JSON made its NaN null', () => {
   const parsed: ReportEvaluation = JSON.parse(JSON.stringify(evaluation));
   for (const source of [evaluation, parsed]) {
-    const page = renderReport({ name: 'x', config: {}, rows: [], evaluation: source, episodes: [] });
+    const page = renderReport({
+      name: 'x',
+      config: {},
+      rows: [],
+      evaluation: source,
+      warnings: [],
+      episodes: [],
+    });
     expect(page).toMatch(/trained model<\/th><td>65\.0.*<td class="none">–<\/td><\/tr>/);
     expect(page).toContain('after a fixed text, after</th><td class="none">–</td><td class="none">–</td>');
     expect(page).not.toMatch(/NaN|null|undefined|Infinity/);
@@ -178,12 +193,13 @@ test('what was not measured is a dash, also when JSON made its NaN null', () => 
 });
 
 test('the page says of the reflections, the controls and the costs what the tables of the terminal say', () => {
-  const forced = { ...summary.before, afterForcedBeginning: wilson(90, 200) };
+  const forced = { ...details, afterForcedBeginning: wilson(90, 200) };
   const page = renderReport({
     name: 'x',
     config: {},
     rows: [],
-    evaluation: { ...evaluation, summary: { ...summary, before: forced }, warnings: ['far < near'] },
+    evaluation: { ...evaluation, summary: { ...summary, details: { ...summary.details, before: forced } } },
+    warnings: ['far < near'],
     episodes: [],
   });
   const rowsOf = page.matchAll(/<tr[^>]*><th scope="row">(.*?)<\/th>(.*?)<\/tr>/g);
@@ -204,19 +220,34 @@ test('the page says of the reflections, the controls and the costs what the tabl
   expect(texts('groups without signal, last steps')).toEqual(['6.3%']);
   expect(page).toContain('begin with: try</p>');
   expect(page).toContain('</strong> far &lt; near</p>');
-  for (const { label } of rateRows([forced])) expect(cells.has(label), label).toBe(true);
+  for (const { label } of rateRows([{ ...summary.before, ...forced }]))
+    expect(cells.has(label), label).toBe(true);
 });
 
 test('an interval that contains 0 says so', () => {
-  const page = renderReport({ name: 'x', config: {}, rows: [], evaluation, episodes: [] });
+  const page = renderReport({ name: 'x', config: {}, rows: [], evaluation, warnings: [], episodes: [] });
   expect(page).toMatch(/<tr class="open"><th scope="row">first try[^\n]*contains 0/);
   expect(page).not.toMatch(/<tr class="open"><th scope="row">second try, after minus/);
 });
 
 test('a run without rows, evaluation and episodes has a page', () => {
-  const page = renderReport({ name: 'x', config: { version: 1 }, rows: [], evaluation: null, episodes: [] });
+  const page = renderReport({
+    name: 'x',
+    config: { version: 1 },
+    rows: [],
+    evaluation: null,
+    warnings: [],
+    episodes: [],
+  });
   expect(page).toContain('not yet evaluated');
   expect(page).not.toContain('<svg');
+});
+
+test('a run that was only trained shows its seed, its kernels and its warnings', () => {
+  const config = { kernels: 'native avx2', train: { seed: 41 } };
+  const page = renderReport({ name: 'x', config, rows, evaluation: null, warnings: ['far'], episodes: [] });
+  expect(page).toContain('20 steps · not yet evaluated · seed 41 · native avx2</p>');
+  expect(page).toContain('<p class="warning"><strong>Warning:</strong> far</p>');
 });
 
 test('a run of one step has charts without NaN', () => {
@@ -225,6 +256,7 @@ test('a run of one step has charts without NaN', () => {
     config: {},
     rows: rows.slice(0, 1),
     evaluation: null,
+    warnings: [],
     episodes: [],
   });
   // The stacked chart is there twice: for wide and for narrow screens.
@@ -256,6 +288,25 @@ test('the kinds chart stands alone, and what grew most lies at the bottom', () =
   expect(chart).toContain('First to last step: vague from 100% to 5%, search from 0% to 95%.');
   // The first layer's area starts at the axis; the label order follows the layers.
   expect(chart.indexOf('>search<')).toBeLessThan(chart.indexOf('>vague<'));
+});
+
+test('a kind has the same colour in every run, and no two in one run share theirs', () => {
+  const kinds = ['vague', 'diagnosis', 'step', 'short search', 'long search', 'other'];
+  const all = coloursByName(kinds);
+  for (const kind of kinds) expect(coloursByName([kind]).get(kind)).toBe(all.get(kind));
+  fc.assert(
+    fc.property(fc.uniqueArray(fc.string(), { maxLength: 6 }), (names) => {
+      const colours = coloursByName(names);
+      expect(new Set(colours.values()).size).toBe(names.length);
+      expect(coloursByName(names.toReversed())).toEqual(colours);
+    }),
+  );
+});
+
+test('the last step has a tick, and no other stands close to it', () => {
+  const chart = renderKindsChart(Array.from({ length: 103 }, (_, step) => ({ step, 'kind/vague': 1 })));
+  const ticks = [...chart.matchAll(/text-anchor="middle"[^>]*>([^<]*)</g)].map(([, text]) => text);
+  expect(ticks).toEqual(['0', '20', '40', '60', '80', 'step 102']);
 });
 
 test('more kinds than colours are added up', () => {

@@ -5,9 +5,8 @@
  * reflection by step); curves; episodes to read; the configuration. No script, no network, no other file; light and
  * dark; readable without seeing the charts. Whatever a model wrote is escaped.
  */
-import type { QuickstartSummary } from '../method/controls.ts';
+import type { BeforeAfter, ChangeInterval } from '../method/controls.ts';
 import type { Score } from '../method/episode.ts';
-import type { Difference } from '../method/statistics.ts';
 import {
   colourStyle,
   escapeText,
@@ -25,6 +24,7 @@ import {
   forcedBeginningNote,
   rateRows,
   reflectionRows,
+  summariesOf,
   type ReflectionChange,
 } from './result-rows.ts';
 import type { StepRow } from './run.ts';
@@ -49,9 +49,7 @@ export interface ReportEpisode {
 }
 
 export interface ReportEvaluation extends ReflectionChange {
-  summary: QuickstartSummary;
-  /** What a reader of the numbers must not miss. */
-  warnings: readonly string[];
+  summary: BeforeAfter;
 }
 
 export interface ReportData {
@@ -62,18 +60,20 @@ export interface ReportData {
   rows: readonly StepRow[];
   /** evaluation.json, null before there is one. A rate without data may be null or NaN. */
   evaluation: ReportEvaluation | null;
+  /** What a reader of the numbers must not miss. */
+  warnings: readonly string[];
   /** Shown in this order. */
   episodes: readonly ReportEpisode[];
 }
 
 /** The whole page. */
 export function renderReport(data: ReportData): string {
-  const { name, rows, evaluation } = data;
+  const { name, config, rows, evaluation } = data;
   const summary = evaluation?.summary ?? null;
   const facts = [
     `${rows.length} steps`,
     ...(summary === null
-      ? ['not yet evaluated']
+      ? ['not yet evaluated', ...configFacts(config)]
       : [
           `${summary.n} held-out problems`,
           `seed ${summary.seed}`,
@@ -100,6 +100,7 @@ export function renderReport(data: ReportData): string {
 <main>
 ${[
   evaluation === null ? '' : headline(evaluation),
+  warningsBlock(data.warnings),
   reflectionsSection(rows, evaluation),
   summary === null ? '' : resultsSection(summary),
   curvesSection(rows),
@@ -114,6 +115,22 @@ ${[
 `;
 }
 
+/** Seed and kernels, from the configuration of a run that was only trained. */
+function configFacts({ train, kernels }: ReportData['config']): string[] {
+  const seed: unknown =
+    typeof train === 'object' && train !== null && 'seed' in train ? train.seed : undefined;
+  return [
+    ...(typeof seed === 'number' ? [`seed ${seed}`] : []),
+    ...(typeof kernels === 'string' ? [kernels] : []),
+  ];
+}
+
+function warningsBlock(warnings: readonly string[]): string {
+  return warnings
+    .map((warning) => `<p class="warning"><strong>Warning:</strong> ${escapeText(warning)}</p>`)
+    .join('\n');
+}
+
 /** The share of each kind of reflection by step, as a picture that stands alone. Empty layers when no row has kinds. */
 export function renderKindsChart(rows: readonly StepRow[]): string {
   return stackedChart(kindSeries(rows), kindsText(rows), { standalone: true });
@@ -123,16 +140,14 @@ function keyFigure(title: string, from: number, to: number, note: string): strin
   return `<div><dt>${title}</dt><dd><span class="from">${points(from)} →</span> ${points(to)}<small>%</small></dd><dd class="note">${note}</dd></div>`;
 }
 
-function headline({ summary, warnings }: ReportEvaluation): string {
+function headline({ summary }: ReportEvaluation): string {
   const { before, after, greedy, change, temperature } = summary;
   return `<dl class="figures">
 ${keyFigure('Second try, after its own reflection', before.secondTry.rate, after.secondTry.rate, differenceText(change.secondTry))}
 ${keyFigure('The same, greedy', greedy.before.secondTry.rate, greedy.after.secondTry.rate, differenceText(change.greedySecondTry))}
 ${keyFigure('First try', before.firstTry.rate, after.firstTry.rate, differenceText(change.firstTry))}
 </dl>
-<p class="caption">Shares of held-out problems solved, before → after training, at temperature ${temperature} unless it says greedy. A second try counts a pass at the first.</p>${warnings
-    .map((warning) => `\n<p class="warning"><strong>Warning:</strong> ${escapeText(warning)}</p>`)
-    .join('')}`;
+<p class="caption">Shares of held-out problems solved, before → after training, at temperature ${temperature} unless it says greedy. A second try counts a pass at the first.</p>`;
 }
 
 function reflectionsSection(rows: readonly StepRow[], evaluation: ReportEvaluation | null): string {
@@ -209,9 +224,10 @@ function sumOf(row: StepRow, keys: readonly string[]): number {
   return keys.reduce((total, key) => total + (numberOf(row[key]) ?? 0), 0);
 }
 
-function resultsSection(summary: QuickstartSummary): string {
-  const { before, after, greedy, temperature, writerByReader: crossed } = summary;
-  const columns = [before, after, greedy.before, greedy.after];
+function resultsSection(summary: BeforeAfter): string {
+  const { temperature, writerByReader: crossed } = summary;
+  const columns = summariesOf(summary);
+  const [before, after] = columns;
   const rates = rateRows(columns).map(({ name, label, control }) => {
     const cells = columns.map((column) => rateCell(column[name]));
     const marks = intervalMarks(intervalOf(before[name]), intervalOf(after[name]));
@@ -249,9 +265,9 @@ function resultsSection(summary: QuickstartSummary): string {
 </section>`;
 }
 
-function changeRow([label, { diff, low, high, n }]: [string, Difference]): string {
+function changeRow([label, { diff, low, high }]: [string, ChangeInterval]): string {
   const head = `<th scope="row">${label}</th>`;
-  if (n === 0) return `<tr>${head}<td class="none">–</td><td class="none">–</td></tr>`;
+  if (!Number.isFinite(diff)) return `<tr>${head}<td class="none">–</td><td class="none">–</td></tr>`;
   const open = !(low > 0 || high < 0);
   return `<tr${open ? ' class="open"' : ''}>${head}<td>${signed(diff)}</td><td>${range(low, high, signed)}${open ? ' <small>contains 0</small>' : ''}</td></tr>`;
 }
@@ -434,7 +450,7 @@ function intervalOf({ rate, low, high }: RateLike): Interval {
   return { value: rate, low, high };
 }
 
-function differenceText({ diff, low, high }: Difference): string {
+function differenceText({ diff, low, high }: ChangeInterval): string {
   return Number.isFinite(diff)
     ? `${signed(diff)} points, 95% interval ${range(low, high, signed)}`
     : 'not measured';
@@ -526,6 +542,6 @@ article dd.trained{border-left:0;margin-right:-1.25rem;padding-right:1.25rem}
 .verdict,.none{margin:.25rem 0 0;font-size:.85rem}
 .verdict{color:var(--muted)}
 .verdict.pass{color:var(--ink);font-weight:600}
-@media (max-width:46rem){body{padding:1.5rem 1rem 3rem}.wide{display:none}.narrow{display:block}.results caption{max-width:calc(100vw - 2rem)}.results th[scope=row]{min-width:9.5rem}article dl{grid-template-columns:1fr}article dt{padding-bottom:0}article dd{padding-top:.1rem}article dt.trained{margin-right:-1.25rem}article dd.trained{margin-left:-1.25rem;padding-left:calc(1.25rem - 3px);border-left:3px solid var(--c0)}}
+@media (max-width:46rem){body{padding:1.5rem 1rem 3rem}.wide{display:none}.narrow{display:block}.results caption{max-width:calc(100vw - 2rem)}.results tr{display:grid;grid-template-columns:repeat(4,1fr)}.results tr>th[scope=row]{grid-column:1/-1;border-bottom:0;padding:.5rem 0 0}.results tr>td{padding:.1rem 0 .45rem}.results thead td{display:none}.results th[scope=colgroup]{grid-column:span 2}.results td small{letter-spacing:-.02em}article dl{grid-template-columns:1fr}article dt{padding-bottom:0}article dd{padding-top:.1rem}article dt.trained{margin-right:-1.25rem}article dd.trained{margin-left:-1.25rem;padding-left:calc(1.25rem - 3px);border-left:3px solid var(--c0)}}
 @media print{body{max-width:none;padding:0}section,article,figure{break-inside:avoid}}
 `;

@@ -2,9 +2,9 @@
  * What an evaluation says, as labelled rows: the one list that the terminal's tables and the page's are made from, so
  * that neither says what the other leaves out. How a number looks is up to them.
  */
-import type { EvaluationSummary, QuickstartSummary } from '../method/controls.ts';
+import type { BeforeAfter, ChangeInterval, EvaluationSummary } from '../method/controls.ts';
 import type { ReflectionProfile } from '../method/profile.ts';
-import type { Difference, Rate } from '../method/statistics.ts';
+import type { Rate } from '../method/statistics.ts';
 
 type RateName = {
   [Name in keyof EvaluationSummary]: EvaluationSummary[Name] extends Rate ? Name : never;
@@ -46,12 +46,28 @@ export function costRows(summaries: readonly EvaluationSummary[]): [label: strin
   ];
 }
 
-/** The differences that a quick start is about. */
-export function changeRows({ change }: QuickstartSummary): [label: string, difference: Difference][] {
+/** The four evaluations, whole: before, after, greedy before, greedy after. */
+export function summariesOf({
+  before,
+  after,
+  greedy,
+  details,
+}: BeforeAfter): [EvaluationSummary, EvaluationSummary, EvaluationSummary, EvaluationSummary] {
+  return [
+    { ...before, ...details.before },
+    { ...after, ...details.after },
+    { ...greedy.before, ...details.greedy.before },
+    { ...greedy.after, ...details.greedy.after },
+  ];
+}
+
+/** The differences that training is about. */
+export function changeRows({ change, details }: BeforeAfter): [label: string, difference: ChangeInterval][] {
   return [
     ['second try, after minus before training', change.secondTry],
     ['the same, greedy', change.greedySecondTry],
     ['first try, after minus before', change.firstTry],
+    ['first try, greedy', details.greedyFirstTry],
     ['retry, written by trained minus by start, read by start', change.writtenByTrained],
     ['second try minus two independent tries, after', change.overTwoIndependent],
     ['second try minus after a fixed text, after', change.overFixedText],
@@ -61,28 +77,45 @@ export function changeRows({ change }: QuickstartSummary): [label: string, diffe
 /** What training changed about the reflections themselves. */
 export interface ReflectionChange {
   profile: { before: ReflectionProfile; after: ReflectionProfile };
-  /** Means over the last steps of training. */
-  lastSteps: { kl: number; withoutSignal: number };
+  /** Means over the last steps of training, where this is known. */
+  lastSteps?: { kl: number; withoutSignal: number };
+  /** On the reflections of `profile.after`, nats per token, where this was measured. */
+  kl?: number;
   /** What the start model's reflections were forced to begin with. */
   forcedBeginning: string;
 }
 
+type ReflectionRow = [label: string, before: string, after: string];
+
+/** A task that tells no kinds tells no hints either: both are then left out. */
 export function reflectionRows({
   profile: { before, after },
   lastSteps,
-}: ReflectionChange): [label: string, before: string, after: string][] {
+  kl,
+}: ReflectionChange): ReflectionRow[] {
   const kinds = [...new Set([...Object.keys(before.kinds), ...Object.keys(after.kinds)])].toSorted();
   return [
-    ...kinds.map((kind): [string, string, string] => [
+    ...kinds.map((kind): ReflectionRow => [
       kind,
       percent(before.kinds[kind] ?? 0),
       percent(after.kinds[kind] ?? 0),
     ]),
-    ['with a true hint', percent(before.trueHints), percent(after.trueHints)],
-    ['true, of those that hint', percent(before.trueOfHints), percent(after.trueOfHints)],
+    ...(kinds.length === 0
+      ? []
+      : ([
+          ['with a true hint', percent(before.trueHints), percent(after.trueHints)],
+          ['true, of those that hint', percent(before.trueOfHints), percent(after.trueOfHints)],
+        ] satisfies ReflectionRow[])),
     ['mean length, tokens', before.meanTokens.toFixed(1), after.meanTokens.toFixed(1)],
-    ['KL to the start model, nats per token, last steps', '0', lastSteps.kl.toFixed(3)],
-    ['groups without signal, last steps', '', percent(lastSteps.withoutSignal)],
+    ...(kl === undefined
+      ? []
+      : ([['KL to the start model, nats per token', '0', kl.toFixed(3)]] satisfies ReflectionRow[])),
+    ...(lastSteps === undefined
+      ? []
+      : ([
+          ['KL to the start model, nats per token, last steps', '0', lastSteps.kl.toFixed(3)],
+          ['groups without signal, last steps', '', percent(lastSteps.withoutSignal)],
+        ] satisfies ReflectionRow[])),
   ];
 }
 

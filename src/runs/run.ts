@@ -4,8 +4,8 @@
  *   config.json       the resolved configuration, as the run began; a resumed run may have to note a change
  *   metrics.jsonl     a row per step          episodes.jsonl   a group per line: reflections, retries
  *   failures.jsonl    the failed attempts     timings.jsonl    wall-clock times, the only log that has any
- *   checkpoints/000100/   what the engine saved, and state.json: step, log lengths, file sizes, the loop's state
- *   evaluation.json   log.txt   report.html   lock: the process that writes the run
+ *   checkpoints/000100/   what the engine saved, and state.json: step, log lengths, files (size, sha256), loop state
+ *   evaluation.json   log.txt   report.html   lock.<pid>: the process that writes the run
  *
  * A checkpoint notes how many records each log held. Resuming cuts the logs back to that and goes on, so that the
  * same seed and configuration give the same bytes in metrics, episodes and failures however often a run is killed.
@@ -29,8 +29,10 @@ import {
   isPartial,
   makeDirectory,
   removeDirectoryAtomic,
+  removeEmpty,
   removePartials,
   removeQuietly,
+  sha256File,
   storeError,
   writeDirectoryAtomic,
   writeFileAtomic,
@@ -39,9 +41,9 @@ import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
 import type { Episode, Failure, Written } from '../method/episode.ts';
 import { episodesOf, groupRecord } from './group-record.ts';
+import { checkUnlocked, isLock, takeLock } from './lock.ts';
 
 const VERSION = 1;
-const LOCK = 'lock';
 const LOGS = ['metrics', 'episodes', 'failures', 'timings'] as const;
 const CHECKPOINT_NAME = /^\d{6,}$/;
 
@@ -88,7 +90,6 @@ export interface Run {
   /** One line of log.txt, with the time of day. */
   log(line: string): void;
   writeEvaluation(evaluation: object): void;
-  writeReport(html: string): void;
   /**
    * Saves aside and renames: a checkpoint is whole or absent. `write` fills the folder that it is given; the name
    * state.json is taken. `state` is plain JSON. Throws R3Error `bad-file` when the step has a checkpoint already.
@@ -99,7 +100,10 @@ export interface Run {
     write: (directory: string) => void | Promise<void>,
   ): Promise<void>;
   latestCheckpoint(): CheckpointSearch;
-  /** Removes all but the latest `keep` (at least 1) whole checkpoints. To be called after each save, and after `resume`. */
+  /**
+   * Removes all but the latest `keep` (at least 1) whole checkpoints, judged by the sizes of their files. To be called
+   * after each save, and after `resume`.
+   */
   pruneCheckpoints(keep: number): void;
   /**
    * Takes the run back to its latest whole checkpoint: cuts the logs to the records of that moment, and sets later,
@@ -111,30 +115,51 @@ export interface Run {
 
 /**
  * Throws what `createRun` would throw, before the work that comes first: R3Error `bad-file` when the folder exists and
- * is not empty, `no-space` when files cannot be made there. Leaves nothing behind.
+ * is not empty, `mismatch` when another process is about to make a run in it, `no-space` when files cannot be made
+ * there. Leaves nothing behind.
  */
 export function checkNewRun(directory: string): void {
   refuseFiles(directory);
+  if (existsSync(directory)) checkUnlocked(directory);
   checkWritable(directory);
 }
 
 /**
- * Makes a run folder and opens it. Throws R3Error `bad-file` when the folder exists and is not empty, `no-space`; the
- * folder is then as it was, or gone.
+ * Makes a run folder and opens it. Throws R3Error `bad-file` when the folder exists and is not empty, `mismatch` when
+ * another process makes a run there at the same time, `no-space`; what this call made is then gone.
  */
 export function createRun(directory: string, config: RunConfig): Run {
   stringifyRecord(config);
   refuseFiles(directory);
+  const made = makeDirectory(directory);
   try {
-    makeDirectory(directory);
-    // A kill before config.json is in place leaves a folder with nothing in it but a partial file.
+    const unlock = takeLock(directory);
+    try {
+      // Another process may have made its run here before the lock was ours.
+      refuseFiles(directory);
+      return fillRun(directory, config, unlock);
+    } catch (error) {
+      unlock();
+      throw error;
+    }
+  } catch (error) {
+    for (const path of made.toReversed()) removeEmpty(path);
+    throw storeError(directory, error);
+  }
+}
+
+/** The folder is ours, and holds nothing but locks and what a kill left. */
+function fillRun(directory: string, config: RunConfig, unlock: () => void): Run {
+  try {
+    // A kill before config.json is in place leaves a partial file.
     removePartials(directory);
     writeFileAtomic(join(directory, 'config.json'), asJson(config));
-    return openRun(directory);
+    return openLocked(directory, config, unlock);
   } catch (error) {
-    // All that it holds was made here.
-    removeQuietly(directory);
-    throw storeError(directory, error);
+    for (const name of readdirSync(directory)) {
+      if (!isLock(name)) removeQuietly(join(directory, name));
+    }
+    throw error;
   }
 }
 
@@ -146,7 +171,7 @@ function refuseFiles(directory: string): void {
   } catch (error) {
     throw storeError(directory, error);
   }
-  if (names.every(isPartial)) return;
+  if (names.every((name) => isPartial(name) || isLock(name))) return;
   throw new R3Error(
     'store',
     'bad-file',
@@ -154,15 +179,28 @@ function refuseFiles(directory: string): void {
   );
 }
 
-/** Opens a run folder for writing. Sweeps away what a killed writer left; cuts torn last lines. */
+/**
+ * Opens a run folder for writing. Sweeps away what a killed writer left; cuts torn last lines. Throws R3Error `bad-file`
+ * when it is no run, `mismatch` when it is one of another version, or another process writes it.
+ */
 export function openRun(directory: string): Run {
-  const config = readConfig(directory);
-  const checkpoints = join(directory, 'checkpoints');
   // A run of another r3 is refused before anything is written into it.
+  readConfig(directory);
   const first = readEpisodes(directory);
   first.next();
   first.return();
-  takeLock(directory);
+  const unlock = takeLock(directory);
+  try {
+    // Only now is nobody else at it.
+    return openLocked(directory, readConfig(directory), unlock);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+function openLocked(directory: string, config: RunConfig, unlock: () => void): Run {
+  const checkpoints = join(directory, 'checkpoints');
   const opened: JsonlFile[] = [];
   const open = (name: LogName): JsonlFile => {
     const file = openJsonl(join(directory, `${name}.jsonl`));
@@ -179,46 +217,22 @@ export function openRun(directory: string): Run {
       failures: open('failures'),
       timings: open('timings'),
     };
-    return makeRun(directory, config, logs);
+    return makeRun(directory, config, logs, unlock);
   } catch (error) {
     for (const file of opened) file.close();
-    removeQuietly(join(directory, LOCK));
     throw storeError(directory, error);
   }
 }
 
-/**
- * One process writes a run: its id stands in the lock. A lock whose process is gone was left by a kill and is taken
- * over. Throws R3Error `mismatch` when another process is at work.
- */
-function takeLock(directory: string): void {
-  const path = join(directory, LOCK);
-  if (existsSync(path)) {
-    const pid = Number(readFileSync(path, 'utf8'));
-    if (pid !== process.pid && isAlive(pid)) {
-      throw new R3Error(
-        'store',
-        'mismatch',
-        `${directory}: expected a run that nobody writes, got one that process ${pid} writes; stop it, or remove ${path} if it is another program`,
-      );
-    }
-  }
-  writeFileAtomic(path, String(process.pid));
-}
-
-function isAlive(pid: number): boolean {
-  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // Not permitted: it is there, and somebody else's.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-function makeRun(directory: string, config: RunConfig, logs: Record<LogName, JsonlFile>): Run {
+function makeRun(
+  directory: string,
+  config: RunConfig,
+  logs: Record<LogName, JsonlFile>,
+  unlock: () => void,
+): Run {
   const folder = join(directory, 'checkpoints');
+  /** Checkpoints whose bytes were read: nobody else writes here, so once is enough. */
+  const intact = new Set<string>();
   const counts = (): Record<LogName, number> => ({
     metrics: logs.metrics.count(),
     episodes: logs.episodes.count(),
@@ -235,14 +249,21 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
         continue;
       }
       const short = LOGS.find((log) => saved.counts[log] > logs[log].count());
-      if (short === undefined) {
-        const checkpoint = { step: saved.step, directory: join(folder, name), state: saved.state };
-        return { checkpoint, damaged, counts: saved.counts };
+      if (short !== undefined) {
+        const got = logs[short].count();
+        damaged.push(
+          `checkpoints/${name}: ${short}.jsonl: expected ${saved.counts[short]} records, got ${got}`,
+        );
+        continue;
       }
-      const got = logs[short].count();
-      damaged.push(
-        `checkpoints/${name}: ${short}.jsonl: expected ${saved.counts[short]} records, got ${got}`,
-      );
+      const why = intact.has(name) ? undefined : findChanged(join(folder, name), saved);
+      if (why !== undefined) {
+        damaged.push(`checkpoints/${name}: ${why}`);
+        continue;
+      }
+      intact.add(name);
+      const checkpoint = { step: saved.step, directory: join(folder, name), state: saved.state };
+      return { checkpoint, damaged, counts: saved.counts };
     }
     return { checkpoint: null, damaged, counts: { metrics: 0, episodes: 0, failures: 0, timings: 0 } };
   };
@@ -270,7 +291,6 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
       }
     },
     writeEvaluation: (evaluation) => writeFileAtomic(join(directory, 'evaluation.json'), asJson(evaluation)),
-    writeReport: (html) => writeFileAtomic(join(directory, 'report.html'), html),
 
     saveCheckpoint: async (step, state, write) => {
       stringifyRecord(state);
@@ -278,11 +298,15 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
       for (const log of LOGS) logs[log].sync();
       await writeDirectoryAtomic(join(folder, checkpointName(step)), async (temporary) => {
         await write(temporary);
+        const files = fileSizes(temporary);
         const saved: SavedState = {
           version: VERSION,
           step,
           counts: counts(),
-          files: fileSizes(temporary),
+          files,
+          sha256: Object.fromEntries(
+            Object.keys(files).map((path) => [path, sha256File(join(temporary, path))]),
+          ),
           state,
         };
         writeFileSync(join(temporary, 'state.json'), asJson(saved));
@@ -309,7 +333,7 @@ function makeRun(directory: string, config: RunConfig, logs: Record<LogName, Jso
     },
     close: () => {
       for (const log of LOGS) logs[log].close();
-      rmSync(join(directory, LOCK), { force: true });
+      unlock();
     },
   };
 }
@@ -362,7 +386,7 @@ function* readEpisodes(directory: string): Generator<Episode, void, undefined> {
 function* readLog<Row>(directory: string, name: LogName): Generator<Row, void, undefined> {
   const path = join(directory, `${name}.jsonl`);
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-  if (existsSync(path)) yield* readJsonl(path) as Generator<Row, void, undefined>;
+  if (existsSync(path)) yield* readJsonl(path, 'skip-torn') as Generator<Row, void, undefined>;
 }
 
 /** state.json of a checkpoint. */
@@ -373,6 +397,8 @@ interface SavedState {
   counts: Record<LogName, number>;
   /** Every other file of the checkpoint, by its path in it, and its size in bytes. */
   files: Record<string, number>;
+  /** Of each of them, hexadecimal. Runs of earlier builds have none: of their checkpoints only the sizes are checked. */
+  sha256?: Record<string, string>;
   state: unknown;
 }
 
@@ -387,7 +413,7 @@ function checkpointNames(folder: string): string[] {
     .toSorted((a, b) => Number(a) - Number(b));
 }
 
-/** A checkpoint's state when all of its files are there with their sizes, else why not. */
+/** A checkpoint's state when all of its files are there with their sizes, else why not. Reads none but state.json. */
 function loadCheckpoint(folder: string, name: string): SavedState | { why: string } {
   const directory = join(folder, name);
   try {
@@ -408,9 +434,24 @@ function loadCheckpoint(folder: string, name: string): SavedState | { why: strin
   }
 }
 
+/** What is wrong with the first file whose bytes are not those that were saved. */
+function findChanged(directory: string, { sha256 = {} }: SavedState): string | undefined {
+  for (const [path, sum] of Object.entries(sha256)) {
+    let got: string;
+    try {
+      got = sha256File(join(directory, path));
+    } catch (error) {
+      return messageOf(error);
+    }
+    if (got !== sum) return `${path}: expected the bytes that were saved (sha256 ${sum}), got ${got}`;
+  }
+  return undefined;
+}
+
 function isSavedState(value: unknown): value is SavedState {
   if (!isObject(value) || !isObject(value['counts']) || !isObject(value['files'])) return false;
-  const { version, step, counts } = value;
+  const { version, step, counts, sha256 } = value;
+  if (sha256 !== undefined && !isObject(sha256)) return false;
   return version === VERSION && Number.isInteger(step) && LOGS.every((log) => Number.isInteger(counts[log]));
 }
 

@@ -1,5 +1,5 @@
 /** A run from start to end, stopped, killed and resumed, on a small model that is made here. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeRng } from '../../src/lib/rng.ts';
@@ -107,6 +107,17 @@ describe('resumed to its end, a run has the same bytes as one that was never sto
   });
 });
 
+test('a report that cannot be written leaves the trained model', async () => {
+  const model = join(folder, 'from-file/model');
+  const report = join(folder, 'from-file/report.html');
+  for (const path of [model, report]) rmSync(path, { recursive: true });
+  mkdirSync(report);
+  const { code, stderr } = await r3(['train', '--resume', 'from-file']);
+  expect(code).toBe(1);
+  expect(stderr).toContain('report.html');
+  expect(outputs('from-file')).toEqual(outputs('whole'));
+});
+
 test('failures of another model are refused', async () => {
   const sft = ['sft', '--model', 'model', '--data', 'conversations.jsonl', '--steps', '1', '--out', 'next'];
   expect((await r3([...sft, '--schedule', 'constant'])).code).toBe(0);
@@ -130,7 +141,8 @@ test('before and after are measured on the same problems', async () => {
   expect(JSON.parse(stdout)).toMatchObject({
     n: 15,
     before: { firstTry: { n: 15 } },
-    change: { secondTry: { n: 15 } },
+    change: { secondTry: { diff: expect.any(Number) } },
+    reflections: { kl: expect.any(Number) },
   });
 });
 

@@ -6,9 +6,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { messageOf, R3Error } from '../../lib/errors.ts';
-import { decodeUtf8, explainIssue, parseJsonObject } from '../../lib/json.ts';
+import { decodeUtf8, parseJsonObject, showValue } from '../../lib/json.ts';
 import { PAGE_SIZE } from '../../kernels/ops.ts';
 
 export interface ModelConfig {
@@ -32,83 +31,117 @@ const MAX_WIDTH = 1 << 20;
 const MAX_VOCABULARY = 1 << 24;
 const MAX_CONTEXT = 1 << 26;
 
-const upTo = (most: number): z.ZodInt => z.int().min(1).max(most);
-const ropeSchema = z.looseObject({
-  rope_theta: z.number().positive().optional(),
-  rope_type: z.string().optional(),
-  type: z.string().optional(),
-});
-
-/** The fields that matter. `const` fields have one value that this decoder computes. */
-const schema = z.looseObject({
-  model_type: z.literal('llama'),
-  vocab_size: upTo(MAX_VOCABULARY),
-  hidden_size: upTo(MAX_WIDTH),
-  intermediate_size: upTo(MAX_WIDTH),
-  num_hidden_layers: upTo(MAX_LAYERS),
-  num_attention_heads: upTo(MAX_WIDTH),
-  num_key_value_heads: upTo(MAX_WIDTH).optional(),
-  head_dim: upTo(MAX_WIDTH).nullish(),
-  rms_norm_eps: z.number().positive().default(1e-6),
-  rope_theta: z.number().positive().optional(),
-  rope_scaling: ropeSchema.nullish(),
-  rope_parameters: ropeSchema.nullish(),
-  max_position_embeddings: upTo(MAX_CONTEXT).default(2048),
-  tie_word_embeddings: z.boolean().default(false),
-  hidden_act: z.literal('silu').default('silu'),
-  attention_bias: z.literal(false).default(false),
-  mlp_bias: z.literal(false).default(false),
-});
-
 /** Throws R3Error `bad-file` that names the field, what was expected and what was got. */
-export function parseModelConfig(json: unknown, path: string): ModelConfig {
-  const parsed = schema.safeParse(json);
-  if (!parsed.success) {
-    throw new R3Error(
-      'engine',
-      'bad-file',
-      `${path}: ${explainIssue(parsed.error.issues, json)}. This engine computes Llama models (model_type "llama").`,
-    );
-  }
-  const c = parsed.data;
-  const rope = c.rope_parameters ?? c.rope_scaling ?? {};
-  const ropeType = rope.rope_type ?? rope.type ?? 'default';
-  if (ropeType !== 'default') {
-    throw new R3Error(
-      'engine',
-      'bad-file',
-      `${path}: rope scaling: expected "default", got ${JSON.stringify(ropeType)}, which this engine does not compute`,
-    );
-  }
-  const headSize = c.head_dim ?? c.hidden_size / c.num_attention_heads;
-  const kvHeads = c.num_key_value_heads ?? c.num_attention_heads;
+export function parseModelConfig(json: Readonly<Record<string, unknown>>, path: string): ModelConfig {
+  const fields = fieldsOf(json, path);
+  fields.fixed('model_type', 'llama');
+  const vocabularySize = fields.count('vocab_size', MAX_VOCABULARY);
+  const hiddenSize = fields.count('hidden_size', MAX_WIDTH);
+  const intermediateSize = fields.count('intermediate_size', MAX_WIDTH);
+  const layers = fields.count('num_hidden_layers', MAX_LAYERS);
+  const heads = fields.count('num_attention_heads', MAX_WIDTH);
+  const kvHeads = fields.count('num_key_value_heads', MAX_WIDTH, heads);
+  const headSize = fields.count('head_dim', MAX_WIDTH, hiddenSize / heads);
+  const rmsEpsilon = fields.positive('rms_norm_eps') ?? 1e-6;
+  const rope = fields.object('rope_parameters') ?? fields.object('rope_scaling');
+  const ropeTheta = fields.positive('rope_theta') ?? rope?.positive('rope_theta') ?? 10000;
+  const contextLength = fields.count('max_position_embeddings', MAX_CONTEXT, 2048);
+  const tiedHead = fields.flag('tie_word_embeddings');
+  // These have one value that this decoder computes; so has rope scaling.
+  fields.fixed('hidden_act', 'silu', 'silu');
+  fields.fixed('attention_bias', false, false);
+  fields.fixed('mlp_bias', false, false);
+  rope?.fixed(rope.has('rope_type') ? 'rope_type' : 'type', 'default', 'default');
   if (!Number.isInteger(headSize) || headSize % PAGE_SIZE !== 0) {
-    throw new R3Error(
-      'engine',
-      'bad-file',
-      `${path}: head_dim: expected a multiple of ${PAGE_SIZE}, got ${headSize}`,
-    );
+    throw fields.refusal('head_dim', `a multiple of ${PAGE_SIZE}`, headSize);
   }
-  if (c.num_attention_heads % kvHeads !== 0) {
-    throw new R3Error(
-      'engine',
-      'bad-file',
-      `${path}: num_key_value_heads: expected a divisor of num_attention_heads (${c.num_attention_heads}), got ${kvHeads}`,
-    );
+  if (heads % kvHeads !== 0) {
+    throw fields.refusal('num_key_value_heads', `a divisor of num_attention_heads (${heads})`, kvHeads);
   }
   return {
-    vocabularySize: c.vocab_size,
-    hiddenSize: c.hidden_size,
-    intermediateSize: c.intermediate_size,
-    layers: c.num_hidden_layers,
-    heads: c.num_attention_heads,
+    vocabularySize,
+    hiddenSize,
+    intermediateSize,
+    layers,
+    heads,
     kvHeads,
     headSize,
-    rmsEpsilon: c.rms_norm_eps,
-    ropeTheta: c.rope_theta ?? rope.rope_theta ?? 10000,
-    contextLength: c.max_position_embeddings,
-    tiedHead: c.tie_word_embeddings,
+    rmsEpsilon,
+    ropeTheta,
+    contextLength,
+    tiedHead,
   };
+}
+
+interface Fields {
+  has(name: string): boolean;
+  /** A whole number from 1 to `most`. */
+  count(name: string, most: number, otherwise?: number): number;
+  positive(name: string): number | undefined;
+  flag(name: string): boolean;
+  /** Throws unless the field is `value`. */
+  fixed(name: string, value: string | boolean, otherwise?: string | boolean): void;
+  object(name: string): Fields | undefined;
+  refusal(name: string, expected: string, got: unknown): R3Error;
+}
+
+/** Fields that transformers writes as null where it means that there is none. */
+const NULLABLE = ['head_dim', 'rope_scaling', 'rope_parameters'];
+
+/** Reads fields of an object and refuses wrong ones by name. */
+function fieldsOf(json: Readonly<Record<string, unknown>>, path: string, prefix = ''): Fields {
+  const read = (name: string): unknown =>
+    json[name] === null && NULLABLE.includes(name) ? undefined : json[name];
+  const refusal = (name: string, expected: string, got: unknown): R3Error =>
+    new R3Error(
+      'engine',
+      'bad-file',
+      `${path}: ${prefix}${name}: expected ${expected}, got ${showValue(got)}. This engine computes Llama models (model_type "llama").`,
+    );
+  const number = (name: string): number | undefined => {
+    const value = read(name);
+    if (value !== undefined && typeof value !== 'number') throw refusal(name, 'a number', value);
+    return value;
+  };
+  return {
+    refusal,
+    has: (name) => read(name) !== undefined,
+    count: (name, most, otherwise) => {
+      const value = number(name);
+      if (value === undefined) {
+        if (otherwise === undefined) throw refusal(name, 'a number', value);
+        return otherwise;
+      }
+      if (!Number.isInteger(value)) throw refusal(name, 'a whole number', value);
+      if (value < 1) throw refusal(name, 'at least 1', value);
+      if (value > most) throw refusal(name, `at most ${most}`, value);
+      return value;
+    },
+    positive: (name) => {
+      const value = number(name);
+      if (value !== undefined && value <= 0) throw refusal(name, 'more than 0', value);
+      return value;
+    },
+    flag: (name) => {
+      const value = read(name) === undefined ? false : read(name);
+      if (typeof value !== 'boolean') throw refusal(name, 'true or false', value);
+      return value;
+    },
+    fixed: (name, value, otherwise) => {
+      const got = read(name) === undefined ? otherwise : read(name);
+      if (got !== value) throw refusal(name, JSON.stringify(value), got);
+    },
+    object: (name) => {
+      const value = read(name);
+      if (value === undefined) return undefined;
+      if (!isObject(value)) throw refusal(name, 'an object', value);
+      return fieldsOf(value, path, `${name}.`);
+    },
+  };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The file as it is, so that it can be written back, and what it means. */

@@ -95,6 +95,15 @@ test.each<[unknown, string]>([
   [{ ...CONFIG, model_type: 'mamba' }, 'model_type: expected "llama", got "mamba"'],
   [{ ...CONFIG, vocab_size: 0 }, 'vocab_size: expected at least 1, got 0'],
   [{ ...CONFIG, num_hidden_layers: 1e9 }, 'num_hidden_layers: expected at most 1024, got 1000000000'],
+  [{ ...CONFIG, num_hidden_layers: 1.5 }, 'num_hidden_layers: expected a whole number, got 1.5'],
+  [{ ...CONFIG, vocab_size: undefined }, 'vocab_size: expected a number, got nothing'],
+  [{ ...CONFIG, rms_norm_eps: 0 }, 'rms_norm_eps: expected more than 0, got 0'],
+  [{ ...CONFIG, rms_norm_eps: null }, 'rms_norm_eps: expected a number, got null'],
+  [{ ...CONFIG, tie_word_embeddings: 'no' }, 'tie_word_embeddings: expected true or false, got "no"'],
+  [{ ...CONFIG, attention_bias: true }, 'attention_bias: expected false, got true'],
+  [{ ...CONFIG, head_dim: 8 }, 'head_dim: expected a multiple of 16, got 8'],
+  [{ ...CONFIG, rope_scaling: 'x' }, 'rope_scaling: expected an object, got "x"'],
+  [{ ...CONFIG, rope_scaling: { type: 'linear' } }, 'rope_scaling.type: expected "default", got "linear"'],
   [{ ...CONFIG, hidden_act: 'gelu' }, 'hidden_act: expected "silu", got "gelu"'],
   [
     JSON.stringify(CONFIG).replace('"vocab_size":3', '"vocab_size":1e400'),
@@ -103,6 +112,15 @@ test.each<[unknown, string]>([
 ])('the config %j is refused', (config, message) => {
   writeConfig(config);
   expect(() => openModel(folder)).toThrow(`${join(folder, 'config.json')}: ${message}`);
+});
+
+test('weights in several files are refused, with what merges them', () => {
+  writeFileSync(join(folder, 'model.safetensors.index.json'), '{}');
+  for (const seed of [undefined, 1]) {
+    expect(() => openModel(folder, seed)).toThrow(
+      /model\.safetensors\.index\.json: expected the weights in one file, .* Merge them/,
+    );
+  }
 });
 
 test('a config may begin with a byte order mark', () => {

@@ -13,7 +13,8 @@ import { loadModelConfig, type ModelConfig } from './config.ts';
 import { readSafetensors, toF32, writeSafetensors, type WritableTensor } from './safetensors.ts';
 import { makeLayout, type Layout } from './weights.ts';
 
-const WEIGHTS = 'model.safetensors';
+/** The file of a model directory that holds its weights. */
+export const WEIGHTS = 'model.safetensors';
 /** Files that travel with the weights as they are. */
 const COMPANIONS = [
   'tokenizer.json',
@@ -41,6 +42,14 @@ export function openModel(directory: string, initSeed?: number): LoadedModel {
   const path = join(directory, WEIGHTS);
   const common = { directory, configJson: json, config, layout };
   if (!existsSync(path)) {
+    const index = `${path}.index.json`;
+    if (existsSync(index)) {
+      throw new R3Error(
+        'engine',
+        'bad-file',
+        `${index}: expected the weights in one file, ${WEIGHTS}, got weights in several, which are not supported. Merge them, in Python with transformers: AutoModelForCausalLM.from_pretrained('FOLDER', torch_dtype='auto').save_pretrained('MERGED', max_shard_size='1TB'), copy the tokenizer files beside them, and name that folder.`,
+      );
+    }
     if (initSeed === undefined) {
       throw new R3Error(
         'engine',
