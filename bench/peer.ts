@@ -17,6 +17,6 @@ export function runPeer(script: string, args: readonly string[]): BenchLine[] {
   }
   return stdout
     .split('\n')
-    .filter((line) => line.startsWith('{'))
+    .filter((line) => line.startsWith('{"')) // TRL prints Python's dictionaries beside
     .map((line) => JSON.parse(line) as BenchLine);
 }

@@ -49,3 +49,11 @@ test('the audit refuses a failure whose longest reflection and retry do not fit 
     /failure p#0: expected at most \d+ tokens .* 100000 of reflection, 20 of retry\. Lower --max-reflection-tokens/,
   );
 });
+
+test('a turn that does not fit the context is refused with the options to lower', async () => {
+  await expect(
+    playerWith('short', 100_000).reflect({ messages: [], text: '', tokens: [7] }, 1, 1),
+  ).rejects.toThrow(
+    /a turn of 100000 tokens after 1: expected at most \d+ in all .* Lower --max-attempt-tokens/,
+  );
+});

@@ -75,6 +75,14 @@ export function makePlayer<P extends Problem>(
     maxTokens: number,
     seed: number,
   ): Promise<Written[]> => {
+    const { contextLength } = engine.capabilities();
+    if (prompt.length + maxTokens > contextLength) {
+      throw new R3Error(
+        'task',
+        'too-long',
+        `a turn of ${maxTokens} tokens after ${prompt.length}: expected at most ${contextLength} in all (the model's context), got ${prompt.length + maxTokens}. Lower --max-attempt-tokens or --max-reflection-tokens, or leave long problems out.`,
+      );
+    }
     const { temperature, topK, topP, minP } = options;
     const filters = {
       ...(topK === undefined ? {} : { topK }),
