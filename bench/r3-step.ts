@@ -70,7 +70,7 @@ function besidePeer(emit: Emit, core: LocalCore, name: string, dtype: PackedType
   if (peer.length === 0) return;
   measure();
   for (const line of peer) emit(line);
-  const fastest = Math.min(...peer.filter(({ unit }) => unit === 's').map(({ value }) => value));
+  const fastest = Math.min(...peer.filter(({ unit }) => unit === 'seconds/step').map(({ value }) => value));
   const what = `${name}, ${groups === 1 ? '1 group' : `${groups} groups`}, beside TRL`;
   emit({ bench: 'r3-step', case: what, value: median(own), unit: 's' });
   emit({
