@@ -4,8 +4,8 @@
  * UndefinedBehaviorSanitizer.
  *
  * Builds the addon with both (scripts/build-native.mjs --sanitize) and preloads the sanitizer's runtime into Node.
- * Leaks are not looked for: Node itself frees little at exit. An allocation too large fails, as without it. Says so and exits 0 where there is no compiler or no
- * runtime; Linux only.
+ * Leaks are not looked for: Node itself frees little at exit. An allocation too large fails, as without it. Says so
+ * and exits 0 where there is no compiler or no runtime; Linux only.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { collect, type Played } from './collect.ts';
 import { makeFakeEngine } from './engine/fake.ts';
 import { hash32 } from './lib/rng.ts';
-import type { Failure } from './method/episode.ts';
+import { failureOf } from './method/testing.ts';
 import { makePlayer } from './player.ts';
 import { START_MODEL } from './quickstart.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
@@ -39,18 +39,7 @@ function play(places: readonly number[], step = 5): Promise<Played<CountdownProb
     text: '3 + 2',
     stopReason: 'stop' as const,
   };
-  const failures = places.map((place): Failure<CountdownProblem> => ({
-    version: 1,
-    id: `p${place}#0`,
-    problem: { id: `p${place}`, nums: [3, 2, 1], target: 7 },
-    sampleIndex: 0,
-    samples: 1,
-    failed: 1,
-    attempt,
-    verdict: { ok: false, class: 'wrong', why: '' },
-    modelHash: '',
-    sampling: { temperature: 1, maxTokens: 20, seed: 1 },
-  }));
+  const failures = places.map((place) => failureOf({ id: `p${place}`, nums: [3, 2, 1], target: 7 }, attempt));
   return collect(player, failures, 4, 11, step);
 }
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { audit } from './audit.ts';
 import { makeFakeEngine } from './engine/fake.ts';
-import type { Failure } from './method/episode.ts';
+import { failureOf } from './method/testing.ts';
 import { makePlayer, type Player } from './player.ts';
 import { START_MODEL } from './quickstart.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
@@ -31,19 +31,7 @@ test('a problem in words that the tokenizer does not know is refused', async () 
 
 test('the audit refuses a failure whose longest reflection and retry do not fit the context', async () => {
   const player = playerWith('short', 100_000);
-  const attempt = player.asWritten('3 + 2');
-  const failure: Failure<CountdownProblem> = {
-    version: 1,
-    id: 'p#0',
-    problem,
-    sampleIndex: 0,
-    samples: 1,
-    failed: 1,
-    attempt,
-    verdict: { ok: false, class: 'wrong', why: '' },
-    modelHash: '',
-    sampling: { temperature: 1, maxTokens: 20, seed: 1 },
-  };
+  const failure = failureOf(problem, player.asWritten('3 + 2'));
   const mined = { failures: [failure], attempts: 1, passed: 0 };
   await expect(audit(player, mined, defaultTrainOptions())).rejects.toThrow(
     /failure p#0: expected at most \d+ tokens .* 100000 of reflection, 20 of retry\. Lower --max-reflection-tokens/,

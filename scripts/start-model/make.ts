@@ -3,8 +3,8 @@
  *
  *   npm run build && node scripts/run-ts.mjs scripts/start-model/make.ts --out DIR [--data-seed 0] [--init-seed 1] [--exclude FILE ...]
  *
- * The result is DIR/model, in bf16. The same seeds, excluded rows and kernel variant give the same bytes; models/start/README.md
- * says how the shipped model was made. `--exclude`: rows of a public set, kept out of all data so that they can be
+ * The result is DIR/model, in bf16. The same seeds, excluded rows and kernel variant give the same bytes;
+ * models/start/README.md says how the shipped model was made. `--exclude`: rows of a public set, kept out of all data so that they can be
  * reported on. `--from PHASE --model DIR` goes on from a model that was made before.
  */
 import { execFileSync } from 'node:child_process';

@@ -141,8 +141,8 @@ INLINE void step_bf16(const int mr, vf s[MR][NV], const float *a, const float *b
 
 /*
  * Steps through packed A (`width` floats per row and step) and a panel of B, several steps per turn of the loop:
- * a core that another hyperthread uses too issues few instructions beside the products. `few` row tiles cannot
- * hide memory, so each brings near as many lines as it reads.
+ * what a core issues beside the products is what slows them down (LOG.md). `few` row tiles cannot hide memory, so
+ * each brings near as many lines as it reads.
  */
 INLINE void tile(const int mr, const packed_type type, const bool few, size_t steps, const float *a,
                  const float *b, struct ahead next, float *c, size_t ldc, size_t columns, bool add) {
