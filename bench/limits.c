@@ -2,7 +2,7 @@
  * What limits a product on this core: multiply-adds alone, with other instructions beside them, and register tiles
  * whose panels stay in the first-level cache. x86-64 with AVX2; one thread; GFLOP/s over 400 short bursts in turn.
  *
- *   cc -O3 -march=x86-64-v3 -o /tmp/limits bench/limits.c && /tmp/limits
+ *   cc -O3 -march=x86-64-v3 -o build/limits bench/limits.c && build/limits
  */
 #include <stdio.h>
 #include <stdlib.h>
