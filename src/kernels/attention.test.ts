@@ -38,11 +38,25 @@ const forest: fc.Arbitrary<TreeNode[]> = fc
   });
 
 const attentionCase: fc.Arbitrary<AttentionCase> = fc
-  .record({ nodes: forest, heads, headSize, rowsPerRun: fc.constantFrom(1, 5, 16, Infinity), seed })
+  .record({
+    nodes: forest,
+    heads,
+    headSize,
+    rowsPerRun: fc.constantFrom(1, 5, 16, Infinity),
+    window: fc.constantFrom(0, 0, 1, 7, 16, 40),
+    softcap: fc.constantFrom(0, 0, 2, 30),
+    seed,
+  })
   .map((c) => {
     const tokens = c.nodes.reduce((sum, node) => sum + node.tokens.length, 0);
-    return layOut(c.nodes, randomTokenRows(tokens, c.heads[0], c.heads[1], c.headSize, c.seed), c.rowsPerRun);
+    const rows = randomTokenRows(tokens, c.heads[0], c.heads[1], c.headSize, c.seed);
+    return withLimits(layOut(c.nodes, rows, c.rowsPerRun), c.window, c.softcap);
   });
+
+/** The same case with a window and a cap on scores. */
+function withLimits(c: AttentionCase, window: number, softcap: number): AttentionCase {
+  return { ...c, shape: { ...c.shape, window, softcap } };
+}
 
 /** Every output of attention and of its gradient. */
 function runBoth(ops: Ops, c: AttentionCase): Float32Array[] {
@@ -56,8 +70,8 @@ describeBuilds('attention', (build) => {
   build.itCompiled('equals the reference over token trees, forward and backward', () => {
     fc.assert(
       fc.property(attentionCase, seed, (c, start) => {
-        const { heads: H, kvHeads: J, headSize: D, runCount } = c.shape;
-        const label = `R=${c.R} H=${H} J=${J} D=${D} runs=${runCount} trees=${c.treeCount}`;
+        const { heads: H, kvHeads: J, headSize: D, runCount, window, softcap } = c.shape;
+        const label = `R=${c.R} H=${H} J=${J} D=${D} runs=${runCount} trees=${c.treeCount} window=${window} softcap=${softcap}`;
         const expected = runAttention(reference, c);
         const got = runAttention(build.ops, c);
         expectClose(`attention out ${label}`, got.out, expected.out, SUMS);
@@ -102,32 +116,42 @@ describeBuilds('attention', (build) => {
 
   it('over a shared prefix equals attention over the flat sequence, to the bit', () => {
     fc.assert(
-      fc.property(forest, heads, headSize, seed, (nodes, [H, J], D, start) => {
-        const tokens = nodes.reduce((sum, node) => sum + node.tokens.length, 0);
-        const rows = randomTokenRows(tokens, H, J, D, start);
-        const tree = layOut(nodes, rows);
-        const shared = runAttention(build.ops, tree);
-        const width = H * D;
-        nodes.forEach((leaf, index) => {
-          const path = [...leaf.tokens];
-          for (let at = leaf.parent; at !== -1; at = nodes[at]!.parent) path.unshift(...nodes[at]!.tokens);
-          const flat = runAttention(build.ops, layOut([{ tokens: path, parent: -1 }], rows));
-          path.forEach((token, row) => {
-            const treeRow = tree.tokenOfRow.indexOf(token);
-            const label = `attention node ${index} of ${JSON.stringify(nodes.map((n) => [n.tokens.length, n.parent]))} token ${token}`;
-            expectBits(
-              `${label} out`,
-              shared.out.slice(treeRow * width, (treeRow + 1) * width),
-              flat.out.slice(row * width, (row + 1) * width),
+      fc.property(
+        forest,
+        heads,
+        headSize,
+        fc.constantFrom(0, 10),
+        seed,
+        (nodes, [H, J], D, window, start) => {
+          const tokens = nodes.reduce((sum, node) => sum + node.tokens.length, 0);
+          const rows = randomTokenRows(tokens, H, J, D, start);
+          const tree = withLimits(layOut(nodes, rows), window, 0);
+          const shared = runAttention(build.ops, tree);
+          const width = H * D;
+          nodes.forEach((leaf, index) => {
+            const path = [...leaf.tokens];
+            for (let at = leaf.parent; at !== -1; at = nodes[at]!.parent) path.unshift(...nodes[at]!.tokens);
+            const flat = runAttention(
+              build.ops,
+              withLimits(layOut([{ tokens: path, parent: -1 }], rows), window, 0),
             );
-            expectBits(
-              `${label} stats`,
-              shared.stats.slice(treeRow * H * 2, (treeRow + 1) * H * 2),
-              flat.stats.slice(row * H * 2, (row + 1) * H * 2),
-            );
+            path.forEach((token, row) => {
+              const treeRow = tree.tokenOfRow.indexOf(token);
+              const label = `attention node ${index} of ${JSON.stringify(nodes.map((n) => [n.tokens.length, n.parent]))} token ${token}`;
+              expectBits(
+                `${label} out`,
+                shared.out.slice(treeRow * width, (treeRow + 1) * width),
+                flat.out.slice(row * width, (row + 1) * width),
+              );
+              expectBits(
+                `${label} stats`,
+                shared.stats.slice(treeRow * H * 2, (treeRow + 1) * H * 2),
+                flat.stats.slice(row * H * 2, (row + 1) * H * 2),
+              );
+            });
           });
-        });
-      }),
+        },
+      ),
       { ...RUNS, numRuns: 20 },
     );
   });
@@ -141,24 +165,57 @@ describeBuilds('attention', (build) => {
       [40, -1],
     ]);
     const rows = randomTokenRows(113, 6, 2, 32, 3);
-    const whole = layOut(nodes, rows);
-    const expected = runAttention(build.ops, whole);
-    const dOut = randomFloats(whole.q.length, 4);
-    const expectedGradients = runAttentionBackward(build.ops, whole, expected, dOut);
-    for (const rowsPerRun of [1, 2, 3, 7, 16, 17]) {
-      const cut = layOut(nodes, rows, rowsPerRun);
-      const got = runAttention(build.ops, cut);
-      expectBits(`attention out, ${rowsPerRun} rows per run`, got.out, expected.out);
-      expectBits(`attention stats, ${rowsPerRun} rows per run`, got.stats, expected.stats);
-      const gradients = runAttentionBackward(build.ops, cut, got, dOut);
-      for (const name of ['dq', 'dKeyPages', 'dValuePages'] as const) {
-        expectBits(
-          `attentionBackward ${name}, ${rowsPerRun} rows per run`,
-          gradients[name],
-          expectedGradients[name],
-        );
+    for (const [window, softcap] of [
+      [0, 0],
+      [3, 0],
+      [33, 20],
+    ] as const) {
+      const whole = withLimits(layOut(nodes, rows), window, softcap);
+      const expected = runAttention(build.ops, whole);
+      const dOut = randomFloats(whole.q.length, 4);
+      const expectedGradients = runAttentionBackward(build.ops, whole, expected, dOut);
+      for (const rowsPerRun of [1, 2, 3, 7, 16, 17]) {
+        const cut = withLimits(layOut(nodes, rows, rowsPerRun), window, softcap);
+        const label = `window ${window}, ${rowsPerRun} rows per run`;
+        const got = runAttention(build.ops, cut);
+        expectBits(`attention out, ${label}`, got.out, expected.out);
+        expectBits(`attention stats, ${label}`, got.stats, expected.stats);
+        const gradients = runAttentionBackward(build.ops, cut, got, dOut);
+        for (const name of ['dq', 'dKeyPages', 'dValuePages'] as const) {
+          expectBits(`attentionBackward ${name}, ${label}`, gradients[name], expectedGradients[name]);
+        }
       }
     }
+  });
+
+  it('with a window that holds every position gives the bits of none', () => {
+    const nodes = makeNodes([
+      [37, -1],
+      [20, 0],
+    ]);
+    const c = layOut(nodes, randomTokenRows(57, 4, 2, 32, 3));
+    const expected = runBoth(build.ops, c);
+    for (const window of [57, 2 ** 40]) {
+      runBoth(build.ops, withLimits(c, window, 0)).forEach((values, i) =>
+        expectBits(`attention output ${i}, window ${window}`, values, expected[i]!),
+      );
+    }
+  });
+
+  it('with a window does not depend on what the slots before it hold', () => {
+    const c = withLimits(layOut(makeNodes([[50, -1]]), randomTokenRows(50, 4, 2, 32, 3)), 9, 0);
+    // Row 49 alone: it sees positions 41 to 49.
+    c.shape.runs.set([49, 1, 49, 0, 4]);
+    const expected = runAttention(build.ops, c);
+    const other = { ...c, keyPages: c.keyPages.slice(), valuePages: c.valuePages.slice() };
+    for (let i = 0; i < c.keyPages.length; i++) {
+      const page = Math.floor(i / 1024) * 16;
+      if (page + (i % 16) < 41) other.keyPages[i] = 50;
+      if (page + (Math.floor(i / 32) % 16) < 41) other.valuePages[i] = 50;
+    }
+    const got = runAttention(build.ops, other);
+    expectBits('attention out', got.out, expected.out);
+    expectBits('attention stats', got.stats, expected.stats);
   });
 
   it('does not depend on what slots that a row does not see hold', () => {
@@ -256,7 +313,13 @@ describeBuilds('attention', (build) => {
       [33, -1],
     ]);
     const c = layOut(nodes, randomTokenRows(204, 6, 2, 32, 3));
-    build.expectSameForThreads('attention', (each) => runBoth(each, c));
+    for (const [window, softcap] of [
+      [0, 0],
+      [20, 10],
+    ] as const) {
+      const limited = withLimits(c, window, softcap);
+      build.expectSameForThreads(`attention, window ${window}`, (each) => runBoth(each, limited));
+    }
   });
 
   it('takes views that begin anywhere', () => {

@@ -105,7 +105,9 @@ describe('checked ops refuse', () => {
       'adamW v: expected at least 5 floats, got 4',
     );
     expect(messageOfRefused(() => ops.sumSquares(5, floats(4)))).toMatch(/^sumSquares x: /);
-    expect(messageOfRefused(() => ops.swiglu(2, 8, floats(31), floats(16)))).toMatch(/^swiglu gateUp: /);
+    expect(messageOfRefused(() => ops.gatedUnit(2, 8, 'silu', floats(31), floats(16)))).toMatch(
+      /^gatedUnit gateUp: /,
+    );
   });
 
   it('a strided matrix that reaches past its end', () => {
@@ -122,8 +124,8 @@ describe('checked ops refuse', () => {
     expect(messageOfRefused(() => ops.i32(1.5))).toBe(
       'i32 length: expected an integer of at least 0, got 1.5',
     );
-    expect(messageOfRefused(() => ops.swiglu(NaN, 1, floats(2), floats(1)))).toMatch(
-      /^swiglu R: .* got NaN$/,
+    expect(messageOfRefused(() => ops.gatedUnit(NaN, 1, 'silu', floats(2), floats(1)))).toMatch(
+      /^gatedUnit R: .* got NaN$/,
     );
     expect(messageOfRefused(() => ops.sumSquares(-3, floats(4)))).toMatch(/^sumSquares n: /);
   });
@@ -207,6 +209,32 @@ describe('checked ops refuse', () => {
     }
     const c = makeCase();
     expect(messageOfRefused(() => attend({ ...c, q: c.q.subarray(1) }))).toMatch(/^attention q: /);
+    const capped = { ...c, shape: { ...c.shape, softcap: -1 } };
+    expect(messageOfRefused(() => attend(capped))).toBe(
+      'attention softcap: expected a positive number, got -1',
+    );
+  });
+
+  it('a window that hides every slot from a row', () => {
+    const windowed = (window: number): AttentionCase => {
+      const c = makeCase();
+      c.shape.runs.set([16, 5, 16, 1, 1], 5); // Run 1 sees its parent only: positions 0 to 15.
+      return { ...c, shape: { ...c.shape, window } };
+    };
+    attend(windowed(0));
+    attend(windowed(6));
+    expect(messageOfRefused(() => attend(windowed(5)))).toBe(
+      'attention runs[1]: expected a slot that position 20 sees, got none',
+    );
+    expect(messageOfRefused(() => attend(windowed(1)))).toBe(
+      'attention runs[1]: expected a slot that position 16 sees, got none',
+    );
+    const late = windowed(4);
+    late.shape.runs.set([16, 5, 12, 2, 1], 5); // Run 1 at positions 12 to 16 over a span of positions 16 to 20.
+    expect(messageOfRefused(() => attend(late))).toBe(
+      'attention runs[1]: expected a slot that position 12 sees, got position 16 next',
+    );
+    expect(messageOfRefused(() => attend(windowed(-1)))).toMatch(/^attention window: /);
   });
 
   it('trees that leave out a run or share a page', () => {

@@ -59,9 +59,13 @@ function checkRange(
   }
 }
 
-function checkTemperature(op: string, temperature: number): void {
-  if (!(temperature > 0 && temperature < Infinity))
-    fail(`${op} temperature`, 'a positive number', temperature);
+function checkPositive(op: string, name: string, value: number): void {
+  if (!(value > 0 && value < Infinity)) fail(`${op} ${name}`, 'a positive number', value);
+}
+
+/** 0: off. */
+function checkSoftcap(op: string, softcap: number): void {
+  if (softcap !== 0) checkPositive(op, 'softcap', softcap);
 }
 
 /** Elements that a strided matrix reaches into. */
@@ -107,11 +111,15 @@ function countPages(keys: Float32Array, values: Float32Array, kvHeads: number, h
 
 /**
  * Runs cover rows below R, each row once; their spans name existing pages, hold used slots, ascend in
- * position without overlap, and let the run's first row see at least one slot.
+ * position without overlap, and let every row see at least one slot.
  */
 function checkRuns(op: string, R: number, shape: AttentionShape, pageCount: number): void {
   const { runs, spans, runCount } = shape;
   checkSize(op, 'runCount', runCount);
+  checkSize(op, 'window', shape.window);
+  checkSoftcap(op, shape.softcap);
+  // A slot at position t is seen from t to before t + seenFor.
+  const seenFor = shape.window === 0 ? Infinity : shape.window;
   checkInts(op, 'runs', runs, runCount * RUN_INTS);
   const spanLimit = Math.floor(spans.length / SPAN_INTS);
   const covered = new Uint8Array(R);
@@ -133,6 +141,8 @@ function checkRuns(op: string, R: number, shape: AttentionShape, pageCount: numb
     if (firstSpan < 0 || spanCount < 0 || firstSpan + spanCount > spanLimit) {
       fail(`${op} runs[${run}]`, `spans within 0..${spanLimit}`, `${firstSpan}..${firstSpan + spanCount}`);
     }
+    const endPosition = position + rowCount;
+    let unseen = position; // The first row that sees nothing of the spans so far.
     let seen = 0;
     for (let span = firstSpan; span < firstSpan + spanCount; span++) {
       const page = spans[span * SPAN_INTS]!;
@@ -147,16 +157,14 @@ function checkRuns(op: string, R: number, shape: AttentionShape, pageCount: numb
         fail(`${op} spans[${span}] slots`, 'a range within 0..16 that is not empty', `${first}..${end}`);
       }
       if (start + first < seen) fail(`${op} spans[${span}]`, `positions from ${seen} on`, start + first);
-      if (span === firstSpan && start + first > position) {
-        fail(
-          `${op} runs[${run}]`,
-          `a slot that position ${position} sees`,
-          `a first position of ${start + first}`,
-        );
+      if (unseen < endPosition && start + first > unseen) {
+        fail(`${op} runs[${run}]`, `a slot that position ${unseen} sees`, `position ${start + first} next`);
       }
       seen = start + end;
+      unseen = Math.max(unseen, seen - 1 + seenFor);
     }
     if (rowCount > 0 && spanCount === 0) fail(`${op} runs[${run}]`, 'at least one span', 0);
+    if (unseen < endPosition) fail(`${op} runs[${run}]`, `a slot that position ${unseen} sees`, 'none');
   }
 }
 
@@ -278,6 +286,29 @@ export function checkedOps(ops: Ops): Ops {
       ops.rmsNormBackward(R, C, x, weight, inverse, dy, dx, dWeight);
     },
 
+    qkNorm(R, H, J, D, whole, qkv, weightQ, weightK, epsilon, out, inverse) {
+      checkSize('qkNorm', 'R', R);
+      checkHeads('qkNorm', H, J, D);
+      checkFloats('qkNorm', 'qkv', qkv, R * (H + 2 * J) * D);
+      checkFloats('qkNorm', 'weightQ', weightQ, whole ? H * D : D);
+      checkFloats('qkNorm', 'weightK', weightK, whole ? J * D : D);
+      checkFloats('qkNorm', 'out', out, R * (H + 2 * J) * D);
+      checkFloats('qkNorm', 'inverse', inverse, R * (whole ? 2 : H + J));
+      ops.qkNorm(R, H, J, D, whole, qkv, weightQ, weightK, epsilon, out, inverse);
+    },
+    qkNormBackward(R, H, J, D, whole, qkv, weightQ, weightK, inverse, dOut, dWeightQ, dWeightK) {
+      checkSize('qkNormBackward', 'R', R);
+      checkHeads('qkNormBackward', H, J, D);
+      checkFloats('qkNormBackward', 'qkv', qkv, R * (H + 2 * J) * D);
+      checkFloats('qkNormBackward', 'weightQ', weightQ, whole ? H * D : D);
+      checkFloats('qkNormBackward', 'weightK', weightK, whole ? J * D : D);
+      checkFloats('qkNormBackward', 'inverse', inverse, R * (whole ? 2 : H + J));
+      checkFloats('qkNormBackward', 'dOut', dOut, R * (H + 2 * J) * D);
+      checkFloats('qkNormBackward', 'dWeightQ', dWeightQ, whole ? H * D : D);
+      checkFloats('qkNormBackward', 'dWeightK', dWeightK, whole ? J * D : D);
+      ops.qkNormBackward(R, H, J, D, whole, qkv, weightQ, weightK, inverse, dOut, dWeightQ, dWeightK);
+    },
+
     ropeStore(R, H, J, D, qkv, positions, slots, table, q, keyPages, valuePages) {
       checkSize('ropeStore', 'R', R);
       checkHeads('ropeStore', H, J, D);
@@ -359,21 +390,33 @@ export function checkedOps(ops: Ops): Ops {
       );
     },
 
-    swiglu(R, F, gateUp, out) {
-      checkSize('swiglu', 'R', R);
-      checkSize('swiglu', 'F', F);
-      checkFloats('swiglu', 'gateUp', gateUp, R * 2 * F);
-      checkFloats('swiglu', 'out', out, R * F);
-      ops.swiglu(R, F, gateUp, out);
+    gatedUnit(R, F, activation, gateUp, out) {
+      checkSize('gatedUnit', 'R', R);
+      checkSize('gatedUnit', 'F', F);
+      checkFloats('gatedUnit', 'gateUp', gateUp, R * 2 * F);
+      checkFloats('gatedUnit', 'out', out, R * F);
+      ops.gatedUnit(R, F, activation, gateUp, out);
     },
-    swigluBackward(R, F, gateUp, dOut, dGateUp, out) {
-      checkSize('swigluBackward', 'R', R);
-      checkSize('swigluBackward', 'F', F);
-      checkFloats('swigluBackward', 'gateUp', gateUp, R * 2 * F);
-      checkFloats('swigluBackward', 'dOut', dOut, R * F);
-      checkFloats('swigluBackward', 'dGateUp', dGateUp, R * 2 * F);
-      checkFloats('swigluBackward', 'out', out, R * F);
-      ops.swigluBackward(R, F, gateUp, dOut, dGateUp, out);
+    gatedUnitBackward(R, F, activation, gateUp, dOut, dGateUp, out) {
+      checkSize('gatedUnitBackward', 'R', R);
+      checkSize('gatedUnitBackward', 'F', F);
+      checkFloats('gatedUnitBackward', 'gateUp', gateUp, R * 2 * F);
+      checkFloats('gatedUnitBackward', 'dOut', dOut, R * F);
+      checkFloats('gatedUnitBackward', 'dGateUp', dGateUp, R * 2 * F);
+      checkFloats('gatedUnitBackward', 'out', out, R * F);
+      ops.gatedUnitBackward(R, F, activation, gateUp, dOut, dGateUp, out);
+    },
+
+    softcap(n, cap, x) {
+      checkSize('softcap', 'n', n);
+      checkPositive('softcap', 'cap', cap);
+      checkFloats('softcap', 'x', x, n);
+      ops.softcap(n, cap, x);
+    },
+    scale(n, factor, x) {
+      checkSize('scale', 'n', n);
+      checkFloats('scale', 'x', x, n);
+      ops.scale(n, factor, x);
     },
 
     logprobs(R, V, logits, targets, temperature, logsumexp, logprob) {
@@ -381,20 +424,21 @@ export function checkedOps(ops: Ops): Ops {
       checkSize('logprobs', 'V', V, 1);
       checkFloats('logprobs', 'logits', logits, R * V);
       checkIds('logprobs', 'targets', targets, R, V);
-      checkTemperature('logprobs', temperature);
+      checkPositive('logprobs', 'temperature', temperature);
       checkFloats('logprobs', 'logsumexp', logsumexp, R);
       checkFloats('logprobs', 'logprob', logprob, R);
       ops.logprobs(R, V, logits, targets, Math.fround(temperature), logsumexp, logprob);
     },
-    logprobsBackward(R, V, logits, targets, temperature, logsumexp, coefficient) {
+    logprobsBackward(R, V, logits, targets, temperature, softcap, logsumexp, coefficient) {
       checkSize('logprobsBackward', 'R', R);
       checkSize('logprobsBackward', 'V', V, 1);
       checkFloats('logprobsBackward', 'logits', logits, R * V);
       checkIds('logprobsBackward', 'targets', targets, R, V);
-      checkTemperature('logprobsBackward', temperature);
+      checkPositive('logprobsBackward', 'temperature', temperature);
+      checkSoftcap('logprobsBackward', softcap);
       checkFloats('logprobsBackward', 'logsumexp', logsumexp, R);
       checkFloats('logprobsBackward', 'coefficient', coefficient, R);
-      ops.logprobsBackward(R, V, logits, targets, Math.fround(temperature), logsumexp, coefficient);
+      ops.logprobsBackward(R, V, logits, targets, Math.fround(temperature), softcap, logsumexp, coefficient);
     },
     sample(R, V, logits, rows, tokens, logprob) {
       checkSize('sample', 'R', R);

@@ -5,9 +5,10 @@
  * same; they differ in how a buffer is named: the addon takes the view itself, WASM takes its address.
  * Lengths are not checked here (checked.ts).
  */
-import type { Ops, PackedType } from './ops.ts';
+import type { Activation, Ops, PackedType } from './ops.ts';
 
 const TYPES = { f32: 0, bf16: 1 } as const satisfies Record<PackedType, number>;
+const ACTIVATIONS = { silu: 0, gelu: 1 } as const satisfies Record<Activation, number>;
 
 /** The C functions, by name. Each returns a number, 0 where the op has no result. */
 export type CompiledFunctions<Address> = Record<OpName, (...values: (number | Address)[]) => number>;
@@ -50,6 +51,37 @@ export function makeCompiledOps<Address>(
       void c.rmsNorm(threads, R, C, at(x), at(weight), epsilon, at(out), at(inverse)),
     rmsNormBackward: (R, C, x, weight, inverse, dy, dx, dWeight) =>
       void c.rmsNormBackward(threads, R, C, at(x), at(weight), at(inverse), at(dy), at(dx), at(dWeight)),
+    qkNorm: (R, H, J, D, whole, qkv, weightQ, weightK, epsilon, out, inverse) =>
+      void c.qkNorm(
+        threads,
+        R,
+        H,
+        J,
+        D,
+        whole ? 1 : 0,
+        at(qkv),
+        at(weightQ),
+        at(weightK),
+        epsilon,
+        at(out),
+        at(inverse),
+      ),
+    qkNormBackward: (R, H, J, D, whole, qkv, weightQ, weightK, inverse, dOut, dWeightQ, dWeightK) =>
+      void c.qkNormBackward(
+        threads,
+        R,
+        H,
+        J,
+        D,
+        whole ? 1 : 0,
+        at(qkv),
+        at(weightQ),
+        at(weightK),
+        at(inverse),
+        at(dOut),
+        at(dWeightQ),
+        at(dWeightK),
+      ),
     ropeStore: (R, H, J, D, qkv, positions, slots, table, q, keyPages, valuePages) =>
       void c.ropeStore(
         threads,
@@ -87,6 +119,8 @@ export function makeCompiledOps<Address>(
         s.kvHeads,
         s.headSize,
         s.scale,
+        Math.min(s.window, 0x7fffffff), // An int in WASM.
+        s.softcap,
         at(s.runs),
         s.runCount,
         at(s.spans),
@@ -117,6 +151,8 @@ export function makeCompiledOps<Address>(
         s.kvHeads,
         s.headSize,
         s.scale,
+        Math.min(s.window, 0x7fffffff), // An int in WASM.
+        s.softcap,
         at(s.runs),
         at(s.spans),
         at(trees),
@@ -131,12 +167,24 @@ export function makeCompiledOps<Address>(
         at(dKeyPages),
         at(dValuePages),
       ),
-    swiglu: (R, F, gateUp, out) => void c.swiglu(threads, R, F, at(gateUp), at(out)),
-    swigluBackward: (R, F, gateUp, dOut, dGateUp, out) =>
-      void c.swigluBackward(threads, R, F, at(gateUp), at(dOut), at(dGateUp), at(out)),
+    gatedUnit: (R, F, activation, gateUp, out) =>
+      void c.gatedUnit(threads, R, F, ACTIVATIONS[activation], at(gateUp), at(out)),
+    gatedUnitBackward: (R, F, activation, gateUp, dOut, dGateUp, out) =>
+      void c.gatedUnitBackward(
+        threads,
+        R,
+        F,
+        ACTIVATIONS[activation],
+        at(gateUp),
+        at(dOut),
+        at(dGateUp),
+        at(out),
+      ),
+    softcap: (n, cap, x) => void c.softcap(threads, n, cap, at(x)),
+    scale: (n, factor, x) => void c.scale(threads, n, factor, at(x)),
     logprobs: (R, V, logits, targets, temperature, logsumexp, logprob) =>
       void c.logprobs(threads, R, V, at(logits), at(targets), temperature, at(logsumexp), at(logprob)),
-    logprobsBackward: (R, V, logits, targets, temperature, logsumexp, coefficient) =>
+    logprobsBackward: (R, V, logits, targets, temperature, softcap, logsumexp, coefficient) =>
       void c.logprobsBackward(
         threads,
         R,
@@ -144,6 +192,7 @@ export function makeCompiledOps<Address>(
         at(logits),
         at(targets),
         temperature,
+        softcap,
         at(logsumexp),
         at(coefficient),
       ),

@@ -1,5 +1,5 @@
 /**
- * What is read from logits: log-probabilities, their gradient, and sampling. Equal to the reference; sampling draws
+ * What is read from logits: log-probabilities, their gradient, the cap, and sampling. Equal to the reference; sampling draws
  * what the filters keep, and reports the log-probability that logprobs computes, to the bit. Over every build
  * (ops-suite.ts).
  */
@@ -90,11 +90,12 @@ function keptTokens(logits: Float32Array, filters: Filters): { token: number; p:
 
 describeBuilds('logprobs', (build) => {
   const temperatures = fc.constantFrom(0.5, 0.7, 1, 1.3);
+  const softcaps = fc.constantFrom(0, 8, 30);
 
   build.itCompiled('equal the reference, forward and backward', () => {
     fc.assert(
-      fc.property(size(10), size(300), temperatures, seed, (R, V, temperature, start) => {
-        const label = `R=${R} V=${V} temperature=${temperature}`;
+      fc.property(size(10), size(300), temperatures, softcaps, seed, (R, V, temperature, softcap, start) => {
+        const label = `R=${R} V=${V} temperature=${temperature} softcap=${softcap}`;
         const logits = randomFloats(R * V, start, 8);
         const targets = randomInts(R, start + 1, V);
         const [logsumexp, logprob] = runLogprobs(build.ops, V, logits, targets, temperature);
@@ -112,6 +113,7 @@ describeBuilds('logprobs', (build) => {
               inPlace,
               ints(targets),
               temperature,
+              softcap,
               floats(expectedLogsumexp!),
               coefficient,
             );
@@ -194,7 +196,16 @@ describeBuilds('logprobs', (build) => {
       withBuffers(each, ({ floats, ints }) => {
         const inPlace = floats(logits);
         const logsumexp = floats(runLogprobs(reference, 501, logits, targets, 0.9)[0]!);
-        each.logprobsBackward(60, 501, inPlace, ints(targets), 0.9, logsumexp, floats(randomFloats(60, 3)));
+        each.logprobsBackward(
+          60,
+          501,
+          inPlace,
+          ints(targets),
+          0.9,
+          9,
+          logsumexp,
+          floats(randomFloats(60, 3)),
+        );
         return [inPlace.slice()];
       }),
     );
@@ -204,6 +215,38 @@ describeBuilds('logprobs', (build) => {
     const logits = randomFloats(5 * 37, 3, 4);
     const targets = randomInts(5, 4, 37);
     build.expectSameForViews('logprobs', (each) => runLogprobs(each, 37, logits, targets, 1));
+  });
+});
+
+describeBuilds('softcap', (build) => {
+  const run = (each: Ops, cap: number, x: ArrayLike<number>): Float32Array =>
+    withBuffers(each, ({ floats }) => {
+      const inPlace = floats(x);
+      each.softcap(x.length, cap, inPlace);
+      return inPlace.slice();
+    });
+
+  it('is cap tanh(x / cap) at every size, to a relative error of 1e-6', () => {
+    const sizes = Array.from({ length: 400 }, (_, i) => 10 ** (i / 20 - 10));
+    const x = Float32Array.from([0, ...sizes, ...sizes.map((value) => -value)]);
+    for (const cap of [1, 30]) {
+      const expected = Array.from(x, (value) => cap * Math.tanh(value / cap));
+      expectClose(`softcap ${cap}`, run(build.ops, cap, x), expected, { absolute: 0, relative: 1e-6 });
+    }
+  });
+
+  it('gives a value the same bits wherever it stands', () => {
+    const x = randomFloats(77, 1, 60);
+    const whole = run(build.ops, 30, x);
+    x.forEach((value, i) => expectBits(`softcap ${value}`, run(build.ops, 30, [value]), [whole[i]!]));
+  });
+
+  build.itCompiled('gives the same bits for every thread count', () => {
+    build.expectSameForThreads('softcap', (each) => [run(each, 30, randomFloats(50_001, 1, 60))]);
+  });
+
+  it('takes views that begin anywhere', () => {
+    build.expectSameForViews('softcap', (each) => [run(each, 30, randomFloats(37, 1, 60))]);
   });
 });
 

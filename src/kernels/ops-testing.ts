@@ -255,6 +255,8 @@ export function layOut(nodes: readonly TreeNode[], rows: TokenRows, rowsPerRun =
       kvHeads,
       headSize,
       scale: headSize ** -0.5,
+      window: 0,
+      softcap: 0,
       runs: Int32Array.from(runs),
       runCount: runs.length / 5,
       spans: Int32Array.from(spans),

@@ -21,6 +21,9 @@ export const PAGE_SIZE = 16;
 /** How a packed weight matrix is stored. Accumulation is f32 in both. */
 export type PackedType = 'f32' | 'bf16';
 
+/** Of a gated unit: x sigmoid(x), or the tanh form of GELU, which is x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). */
+export type Activation = 'silu' | 'gelu';
+
 /** Ints per entry of `runs`: first row, row count, position of the first row, first span, span count. */
 export const RUN_INTS = 5;
 /** Ints per entry of `spans`: page, position of slot 0 (a multiple of 16), first used slot, end of used slots. */
@@ -65,6 +68,10 @@ export interface AttentionShape {
   headSize: number;
   /** Usually headSize ** -0.5. */
   scale: number;
+  /** 0: off. Else a row at position p sees slots from position p - window + 1 on: `window` of them with its own. */
+  window: number;
+  /** 0: off. Else a scaled score s becomes softcap tanh(s / softcap). */
+  softcap: number;
   /** RUN_INTS per run. Runs cover the rows that are computed; rows in no run are left as they are. */
   runs: Int32Array;
   runCount: number;
@@ -144,6 +151,43 @@ export interface Ops {
   ): void;
 
   /**
+   * RMSNorm of the queries and keys in qkv [R, (H + 2J) D], to out of the same shape; values are copied. whole false:
+   * each head alone, weights [D], inverse [R, H + J]. whole true: all query heads of a row as one and all key heads as
+   * one, weightQ [H D], weightK [J D], inverse [R, 2]. Arithmetic and order of sums are those of rmsNorm.
+   */
+  qkNorm(
+    R: number,
+    H: number,
+    J: number,
+    D: number,
+    whole: boolean,
+    qkv: Float32Array,
+    weightQ: Float32Array,
+    weightK: Float32Array,
+    epsilon: number,
+    out: Float32Array,
+    inverse: Float32Array,
+  ): void;
+  /**
+   * In place: dOut becomes the derivative by qkv (that of the values stays as it is). dWeightQ and dWeightK are added
+   * to, in order of the rows, within a row of the heads.
+   */
+  qkNormBackward(
+    R: number,
+    H: number,
+    J: number,
+    D: number,
+    whole: boolean,
+    qkv: Float32Array,
+    weightQ: Float32Array,
+    weightK: Float32Array,
+    inverse: Float32Array,
+    dOut: Float32Array,
+    dWeightQ: Float32Array,
+    dWeightK: Float32Array,
+  ): void;
+
+  /**
    * Splits qkv [R, (H + 2J) D] into queries, keys and values; rotates queries and keys (halves rotated, as in
    * Llama): y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin with x1, x2 the halves of a head; stores keys and values
    * in slot slots[r] (= page*16 + position mod 16). table [positions, D]: D/2 cosines, then D/2 sines.
@@ -177,8 +221,9 @@ export interface Ops {
   ): void;
 
   /**
-   * out[r, h] = sum_j p_j v_j, p = softmax_j(scale q.k_j) over the run's spans, causal. Query head h reads
-   * key/value head floor(h J / H). stats [R, H, 2]: the largest scaled score and sum_j exp(score_j - largest).
+   * out[r, h] = sum_j p_j v_j, p = softmax_j(scale q.k_j) over the run's spans, causal, within the window and with
+   * scores capped where the shape says so. Query head h reads key/value head floor(h J / H). stats [R, H, 2]: the
+   * largest score (scaled, capped) and sum_j exp(score_j - largest). Every row must see a slot.
    * Order: scores sum over d ascending; the sum of exponentials has one partial sum per slot (position mod 16),
    * each over ascending position, then joined pairwise (8, 4, 2, 1); values are added in ascending position
    * and divided at the end.
@@ -212,17 +257,23 @@ export interface Ops {
     dValuePages: Float32Array,
   ): void;
 
-  /** gateUp [R, 2F] (gate, then up); out = silu(gate) * up. */
-  swiglu(R: number, F: number, gateUp: Float32Array, out: Float32Array): void;
-  /** dGateUp from dOut; also writes out = silu(gate) * up again, which the weight gradient needs. */
-  swigluBackward(
+  /** gateUp [R, 2F] (gate, then up); out = activation(gate) * up. */
+  gatedUnit(R: number, F: number, activation: Activation, gateUp: Float32Array, out: Float32Array): void;
+  /** dGateUp from dOut; also writes out = activation(gate) * up again, which the weight gradient needs. */
+  gatedUnitBackward(
     R: number,
     F: number,
+    activation: Activation,
     gateUp: Float32Array,
     dOut: Float32Array,
     dGateUp: Float32Array,
     out: Float32Array,
   ): void;
+
+  /** In place: x = cap tanh(x / cap). */
+  softcap(n: number, cap: number, x: Float32Array): void;
+  /** In place: x *= factor, which is rounded to f32 first. */
+  scale(n: number, factor: number, x: Float32Array): void;
 
   /** Temperatures are rounded to f32 first, here and in `sample`. logprob[r] = l[target] - lse[r] with l = logits[r] / temperature, lse = log sum exp l. 16 partial sums by index mod 16, joined pairwise. */
   logprobs(
@@ -234,13 +285,17 @@ export interface Ops {
     logsumexp: Float32Array,
     logprob: Float32Array,
   ): void;
-  /** In place: logits[r] becomes coefficient[r] * (onehot(target) - softmax(l)) / temperature. */
+  /**
+   * In place: logits[r] becomes coefficient[r] * (onehot(target) - softmax(l)) / temperature. With a softcap (0: off)
+   * logits are values y that `softcap` capped, and the derivative is by what they were before: times 1 - (y / softcap)^2.
+   */
   logprobsBackward(
     R: number,
     V: number,
     logits: Float32Array,
     targets: Int32Array,
     temperature: number,
+    softcap: number,
     logsumexp: Float32Array,
     coefficient: Float32Array,
   ): void;

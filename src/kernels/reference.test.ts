@@ -168,21 +168,26 @@ describe('reference', () => {
     const rows = randomTokenRows(T, H, J, D, 1);
     const c = layOut(makeNodes([[T, -1]]), rows);
     const { out } = runAttention(ops, c);
+    const [window, cap] = [5, 3];
+    const limited = runAttention(ops, { ...c, shape: { ...c.shape, window, softcap: cap } });
     for (let t = 0; t < T; t++) {
       for (let h = 0; h < H; h++) {
         const j = Math.floor(h / 2);
         const row = (values: Float32Array, at: number): Float32Array => values.subarray(at * D, (at + 1) * D);
-        const weights = Array.from({ length: t + 1 }, (_, s) =>
-          Math.exp(dot(row(rows.queries, t * H + h), row(rows.keys, s * J + j)) / Math.sqrt(D)),
+        const scores = Array.from(
+          { length: t + 1 },
+          (_, s) => dot(row(rows.queries, t * H + h), row(rows.keys, s * J + j)) / Math.sqrt(D),
         );
-        const total = weights.reduce((sum, weight) => sum + weight, 0);
-        const expected = Array.from({ length: D }, (_, d) =>
-          weights.reduce((sum, weight, s) => sum + (weight / total) * row(rows.values, s * J + j)[d]!, 0),
-        );
-        expectClose(`token ${t} head ${h}`, row(out, t * H + h), expected, {
-          absolute: 1e-6,
-          relative: 1e-5,
-        });
+        const attend = (weights: number[]): number[] => {
+          const total = weights.reduce((sum, weight) => sum + weight, 0);
+          return Array.from({ length: D }, (_, d) =>
+            weights.reduce((sum, weight, s) => sum + (weight / total) * row(rows.values, s * J + j)[d]!, 0),
+          );
+        };
+        const tolerance = { absolute: 1e-6, relative: 1e-5 };
+        expectClose(`token ${t} head ${h}`, row(out, t * H + h), attend(scores.map(Math.exp)), tolerance);
+        const seen = scores.map((s, at) => (at > t - window ? Math.exp(cap * Math.tanh(s / cap)) : 0));
+        expectClose(`token ${t} head ${h}, limited`, row(limited.out, t * H + h), attend(seen), tolerance);
       }
     }
   });
@@ -194,31 +199,73 @@ describe('reference', () => {
       [14, 0],
       [4, -1],
     ]);
-    const c = layOut(nodes, randomTokenRows(27, 4, 2, 16, 1));
-    const g = randomFloats(c.q.length, 2);
-    const loss = (): number => dot(runAttention(ops, c).out, g);
-    const { dq, dKeyPages, dValuePages } = runAttentionBackward(ops, c, runAttention(ops, c), g);
-    expectGradient('attention q', c.q, dq, loss);
-    expectGradient('attention values', c.valuePages, dValuePages, loss);
-    // Keys are [J, 16 D] with the slot as the lane; their gradients are [J, 16, D].
-    const dKeys = dKeyPages.map((_, i) => {
-      const [head, d, slot] = [Math.floor(i / 256), Math.floor(i / 16) % 16, i % 16];
-      return dKeyPages[head * 256 + slot * 16 + d]!;
-    });
-    expectGradient('attention keys', c.keyPages, dKeys, loss);
+    for (const [window, softcap] of [
+      [0, 0],
+      [5, 2],
+    ] as const) {
+      const c = layOut(nodes, randomTokenRows(27, 4, 2, 16, 1));
+      Object.assign(c.shape, { window, softcap });
+      const g = randomFloats(c.q.length, 2);
+      const loss = (): number => dot(runAttention(ops, c).out, g);
+      const { dq, dKeyPages, dValuePages } = runAttentionBackward(ops, c, runAttention(ops, c), g);
+      expectGradient('attention q', c.q, dq, loss);
+      expectGradient('attention values', c.valuePages, dValuePages, loss);
+      // Keys are [J, 16 D] with the slot as the lane; their gradients are [J, 16, D].
+      const dKeys = dKeyPages.map((_, i) => {
+        const [head, d, slot] = [Math.floor(i / 256), Math.floor(i / 16) % 16, i % 16];
+        return dKeyPages[head * 256 + slot * 16 + d]!;
+      });
+      expectGradient('attention keys', c.keyPages, dKeys, loss);
+    }
   });
 
-  it('swigluBackward is the derivative of swiglu', () => {
+  it('gatedUnitBackward is the derivative of gatedUnit', () => {
     const [R, F] = [3, 11];
-    const gateUp = randomFloats(R * 2 * F, 1, 3);
-    const g = randomFloats(R * F, 2);
-    const out = new Float32Array(R * F);
-    const dGateUp = new Float32Array(R * 2 * F);
-    ops.swigluBackward(R, F, gateUp, g, dGateUp, out);
-    expectGradient('swiglu', gateUp, dGateUp, () => {
-      ops.swiglu(R, F, gateUp, out);
-      return dot(out, g);
-    });
+    for (const activation of ['silu', 'gelu'] as const) {
+      const gateUp = randomFloats(R * 2 * F, 1, 3);
+      const g = randomFloats(R * F, 2);
+      const out = new Float32Array(R * F);
+      const dGateUp = new Float32Array(R * 2 * F);
+      ops.gatedUnitBackward(R, F, activation, gateUp, g, dGateUp, out);
+      expectGradient(activation, gateUp, dGateUp, () => {
+        ops.gatedUnit(R, F, activation, gateUp, out);
+        return dot(out, g);
+      });
+    }
+  });
+
+  it('gelu is the tanh form', () => {
+    const gates = [-3, -1, -0.1, 0, 0.5, 2];
+    const out = new Float32Array(6);
+    ops.gatedUnit(1, 6, 'gelu', Float32Array.from([...gates, 1, 1, 1, 1, 1, 1]), out);
+    const expected = gates.map(
+      (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+    );
+    expectClose('gelu', out, expected, { absolute: 1e-7, relative: 1e-6 });
+  });
+
+  it('qkNormBackward is the derivative of qkNorm', () => {
+    const [R, H, J, D] = [3, 4, 2, 16];
+    for (const whole of [false, true]) {
+      const qkv = randomFloats(R * (H + 2 * J) * D, 1, 2);
+      const weightQ = randomFloats(whole ? H * D : D, 2);
+      const weightK = randomFloats(whole ? J * D : D, 3);
+      const g = randomFloats(qkv.length, 4);
+      const out = new Float32Array(qkv.length);
+      const inverse = new Float32Array(R * (whole ? 2 : H + J));
+      const loss = (): number => {
+        ops.qkNorm(R, H, J, D, whole, qkv, weightQ, weightK, 1e-3, out, inverse);
+        return dot(out, g);
+      };
+      loss();
+      const dqkv = g.slice();
+      const dWeightQ = new Float32Array(weightQ.length);
+      const dWeightK = new Float32Array(weightK.length);
+      ops.qkNormBackward(R, H, J, D, whole, qkv, weightQ, weightK, inverse, dqkv, dWeightQ, dWeightK);
+      expectGradient('qkNorm qkv', qkv, dqkv, loss);
+      expectGradient('qkNorm weightQ', weightQ, dWeightQ, loss);
+      expectGradient('qkNorm weightK', weightK, dWeightK, loss);
+    }
   });
 
   it('logprobs are the logarithm of a distribution, and their backward is the derivative', () => {
@@ -235,11 +282,21 @@ describe('reference', () => {
 
     const coefficient = randomFloats(V, 2);
     const gradient = logits.slice();
-    ops.logprobsBackward(V, V, gradient, everyTarget, temperature, logsumexp, coefficient);
+    ops.logprobsBackward(V, V, gradient, everyTarget, temperature, 0, logsumexp, coefficient);
     expectGradient('logprobs', logits, gradient, () => {
       ops.logprobs(V, V, logits, everyTarget, temperature, logsumexp, logprob);
       return dot(logprob, coefficient);
     });
+
+    const cappedLoss = (capped: Float32Array): number => {
+      ops.softcap(V * V, 2, capped);
+      ops.logprobs(V, V, capped, everyTarget, temperature, logsumexp, logprob);
+      return dot(logprob, coefficient);
+    };
+    const capped = logits.slice();
+    cappedLoss(capped);
+    ops.logprobsBackward(V, V, capped, everyTarget, temperature, 2, logsumexp, coefficient);
+    expectGradient('logprobs of capped logits', logits, capped, () => cappedLoss(logits.slice()));
   });
 
   it('adamW follows a transcription in f64 for ten steps', () => {

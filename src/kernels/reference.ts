@@ -10,7 +10,7 @@
  */
 import { R3Error } from '../lib/errors.ts';
 import { PAGE_SIZE, RUN_INTS, SPAN_INTS, TREE_INTS } from './ops.ts';
-import type { AdamScalars, AttentionShape, Ops, PackedType, SampleRows } from './ops.ts';
+import type { Activation, AdamScalars, AttentionShape, Ops, PackedType, SampleRows } from './ops.ts';
 
 /** Partial sums of a long reduction: element i goes to partial i mod 16. */
 const PARTIALS = 16;
@@ -139,6 +139,83 @@ function rmsNormBackward(
   }
 }
 
+/** Calls `each` for every normed part of a row: its first column, length, place in `inverse`, and whether it is of keys. */
+function eachNormed(
+  H: number,
+  J: number,
+  D: number,
+  whole: boolean,
+  each: (column: number, length: number, index: number, isKey: boolean) => void,
+): void {
+  if (whole) {
+    each(0, H * D, 0, false);
+    each(H * D, J * D, 1, true);
+    return;
+  }
+  for (let h = 0; h < H + J; h++) each(h * D, D, h, h >= H);
+}
+
+function qkNorm(
+  R: number,
+  H: number,
+  J: number,
+  D: number,
+  whole: boolean,
+  qkv: Float32Array,
+  weightQ: Float32Array,
+  weightK: Float32Array,
+  epsilon: number,
+  out: Float32Array,
+  inverse: Float32Array,
+): void {
+  const width = (H + 2 * J) * D;
+  const parts = whole ? 2 : H + J;
+  for (let r = 0; r < R; r++) {
+    eachNormed(H, J, D, whole, (column, length, index, isKey) => {
+      const at = r * width + column;
+      const to = out.subarray(at, at + length);
+      const weight = isKey ? weightK : weightQ;
+      rmsNorm(1, length, qkv.subarray(at), weight, epsilon, to, inverse.subarray(r * parts + index));
+    });
+    for (let i = (H + J) * D; i < width; i++) out[r * width + i] = qkv[r * width + i]!;
+  }
+}
+
+function qkNormBackward(
+  R: number,
+  H: number,
+  J: number,
+  D: number,
+  whole: boolean,
+  qkv: Float32Array,
+  weightQ: Float32Array,
+  weightK: Float32Array,
+  inverse: Float32Array,
+  dOut: Float32Array,
+  dWeightQ: Float32Array,
+  dWeightK: Float32Array,
+): void {
+  const width = (H + 2 * J) * D;
+  const parts = whole ? 2 : H + J;
+  for (let r = 0; r < R; r++) {
+    eachNormed(H, J, D, whole, (column, length, index, isKey) => {
+      const at = r * width + column;
+      const dx = new Float32Array(length);
+      rmsNormBackward(
+        1,
+        length,
+        qkv.subarray(at),
+        isKey ? weightK : weightQ,
+        inverse.subarray(r * parts + index),
+        dOut.subarray(at),
+        dx,
+        isKey ? dWeightK : dWeightQ,
+      );
+      dOut.set(dx, at);
+    });
+  }
+}
+
 function ropeStore(
   R: number,
   H: number,
@@ -239,7 +316,7 @@ function slotLimit(shape: AttentionShape): number {
   return most * PAGE_SIZE;
 }
 
-/** Lists the used slots (page*16 + slot) with a position <= `position`, ascending; returns how many. */
+/** Lists the used slots (page*16 + slot) that a row at `position` sees, ascending; returns how many. */
 function listVisible(shape: AttentionShape, run: number, position: number, visible: Int32Array): number {
   const firstSpan = shape.runs[run * RUN_INTS + 3]!;
   const spanCount = shape.runs[run * RUN_INTS + 4]!;
@@ -247,14 +324,15 @@ function listVisible(shape: AttentionShape, run: number, position: number, visib
   for (let span = firstSpan; span < firstSpan + spanCount; span++) {
     const page = shape.spans[span * SPAN_INTS]!;
     const start = shape.spans[span * SPAN_INTS + 1]!;
-    const first = shape.spans[span * SPAN_INTS + 2]!;
+    const unseen = shape.window === 0 ? 0 : position - shape.window + 1 - start;
+    const first = Math.max(shape.spans[span * SPAN_INTS + 2]!, unseen);
     const end = Math.min(shape.spans[span * SPAN_INTS + 3]!, position - start + 1);
     for (let slot = first; slot < end; slot++) visible[count++] = page * PAGE_SIZE + slot;
   }
   return count;
 }
 
-/** scores_j = scale q.k_j for the visible slots; returns the largest. */
+/** scores_j = scale q.k_j, capped where the shape says so, for the visible slots; returns the largest. */
 function scoreKeys(
   shape: AttentionShape,
   kvHead: number,
@@ -265,7 +343,7 @@ function scoreKeys(
   count: number,
   scores: Float64Array,
 ): number {
-  const { kvHeads, headSize, scale } = shape;
+  const { kvHeads, headSize, scale, softcap: cap } = shape;
   let largest = -Infinity;
   for (let j = 0; j < count; j++) {
     const slot = visible[j]! % PAGE_SIZE;
@@ -273,7 +351,7 @@ function scoreKeys(
     const key = (page * kvHeads + kvHead) * headSize * PAGE_SIZE + slot;
     let dot = 0;
     for (let d = 0; d < headSize; d++) dot += q[query + d]! * keyPages[key + d * PAGE_SIZE]!;
-    const score = scale * dot;
+    const score = cap === 0 ? scale * dot : cap * Math.tanh((scale * dot) / cap);
     scores[j] = score;
     if (score > largest) largest = score;
   }
@@ -327,7 +405,8 @@ function attention(
 /**
  * Forward: o = sum_j p_j v_j, p = softmax(s), s_j = scale q.k_j. With g = dOut:
  *   dv_j = p_j g,  ds_j = p_j (g.v_j - g.o),  dq = scale sum_j ds_j k_j,  dk_j = scale ds_j q.
- * g.o stands for sum_j p_j g.v_j (FlashAttention, arXiv 2205.14135, appendix B.4).
+ * g.o stands for sum_j p_j g.v_j (FlashAttention, arXiv 2205.14135, appendix B.4). A capped score
+ * s = c tanh(z / c) has ds/dz = 1 - (s / c)^2.
  */
 function attentionBackward(
   _R: number,
@@ -344,7 +423,7 @@ function attentionBackward(
   dKeyPages: Float32Array,
   dValuePages: Float32Array,
 ): void {
-  const { heads, kvHeads, headSize, scale, runs } = shape;
+  const { heads, kvHeads, headSize, scale, softcap: cap, runs } = shape;
   const visible = new Int32Array(slotLimit(shape));
   const scores = new Float64Array(visible.length);
   const sums = new Float64Array(headSize);
@@ -376,7 +455,8 @@ function attentionBackward(
             const p = Math.exp(scores[j]! - largest) / total;
             let dot = 0;
             for (let d = 0; d < headSize; d++) dot += dOut[query + d]! * valuePages[value + d]!;
-            const dScore = scale * p * (dot - mean);
+            const slope = cap === 0 ? 1 : 1 - (scores[j]! / cap) ** 2;
+            const dScore = scale * p * (dot - mean) * slope;
             for (let d = 0; d < headSize; d++) {
               sums[d]! += dScore * keyPages[key + d * PAGE_SIZE]!;
               dKeyPages[value + d]! += dScore * q[query + d]!;
@@ -390,20 +470,36 @@ function attentionBackward(
   }
 }
 
-function swiglu(R: number, F: number, gateUp: Float32Array, out: Float32Array): void {
+/** Both activations are g sigmoid(v(g)): v = g for silu, v = 2 sqrt(2/pi) (g + 0.044715 g^3) for gelu. */
+const GELU_LINEAR = 2 * Math.sqrt(2 / Math.PI);
+const GELU_CUBIC = GELU_LINEAR * 0.044715;
+
+function sigmoidOf(activation: Activation, gate: number): number {
+  const v = activation === 'silu' ? gate : GELU_LINEAR * gate + GELU_CUBIC * gate ** 3;
+  return 1 / (1 + Math.exp(-v));
+}
+
+function gatedUnit(
+  R: number,
+  F: number,
+  activation: Activation,
+  gateUp: Float32Array,
+  out: Float32Array,
+): void {
   for (let r = 0; r < R; r++) {
     for (let i = 0; i < F; i++) {
       const gate = gateUp[r * 2 * F + i]!;
       const up = gateUp[r * 2 * F + F + i]!;
-      out[r * F + i] = (gate / (1 + Math.exp(-gate))) * up;
+      out[r * F + i] = gate * sigmoidOf(activation, gate) * up;
     }
   }
 }
 
-/** Forward: y = silu(g) u with silu(g) = g s, s = sigmoid(g); so silu'(g) = s (1 + g (1 - s)). */
-function swigluBackward(
+/** Forward: y = a(g) u with a(g) = g s, s = sigmoid(v(g)); so a'(g) = s (1 + g (1 - s) v'(g)). */
+function gatedUnitBackward(
   R: number,
   F: number,
+  activation: Activation,
   gateUp: Float32Array,
   dOut: Float32Array,
   dGateUp: Float32Array,
@@ -416,12 +512,22 @@ function swigluBackward(
       const gate = gateUp[gates + i]!;
       const up = gateUp[ups + i]!;
       const dy = dOut[r * F + i]!;
-      const sigmoid = 1 / (1 + Math.exp(-gate));
-      dGateUp[gates + i] = dy * up * sigmoid * (1 + gate * (1 - sigmoid));
+      const sigmoid = sigmoidOf(activation, gate);
+      const slope = activation === 'silu' ? 1 : GELU_LINEAR + 3 * GELU_CUBIC * gate ** 2;
+      dGateUp[gates + i] = dy * up * sigmoid * (1 + gate * (1 - sigmoid) * slope);
       dGateUp[ups + i] = dy * gate * sigmoid;
       out[r * F + i] = gate * sigmoid * up;
     }
   }
+}
+
+function softcap(n: number, cap: number, x: Float32Array): void {
+  for (let i = 0; i < n; i++) x[i] = cap * Math.tanh(x[i]! / cap);
+}
+
+function multiply(n: number, factor: number, x: Float32Array): void {
+  const rounded = Math.fround(factor);
+  for (let i = 0; i < n; i++) x[i] = x[i]! * rounded;
 }
 
 /** log sum exp of one row of logits / temperature, rounded to f32. */
@@ -456,16 +562,19 @@ function logprobsBackward(
   logits: Float32Array,
   targets: Int32Array,
   temperature: number,
+  cap: number,
   logsumexp: Float32Array,
   coefficient: Float32Array,
 ): void {
   const divisor = Math.fround(temperature);
   for (let r = 0; r < R; r++) {
     const row = r * V;
-    const scale = coefficient[r]! / divisor;
+    const factor = coefficient[r]! / divisor;
     for (let v = 0; v < V; v++) {
-      const p = Math.exp(logits[row + v]! / divisor - logsumexp[r]!);
-      logits[row + v] = scale * ((v === targets[r] ? 1 : 0) - p);
+      const logit = logits[row + v]!;
+      const p = Math.exp(logit / divisor - logsumexp[r]!);
+      const slope = cap === 0 ? 1 : 1 - (logit / cap) ** 2;
+      logits[row + v] = factor * ((v === targets[r] ? 1 : 0) - p) * slope;
     }
   }
 }
@@ -645,12 +754,16 @@ export function makeReferenceOps(threads = 1): Ops {
     scatterAdd,
     rmsNorm,
     rmsNormBackward,
+    qkNorm,
+    qkNormBackward,
     ropeStore,
     ropeStoreBackward,
     attention,
     attentionBackward,
-    swiglu,
-    swigluBackward,
+    gatedUnit,
+    gatedUnitBackward,
+    softcap,
+    scale: multiply,
     logprobs,
     logprobsBackward,
     sample,

@@ -1,10 +1,10 @@
 /**
- * The ops that go row by row: gather and scatterAdd, rmsNorm, ropeStore, swiglu, forward and backward. Equal to
- * the reference; a row has the same bits alone and in the batch. Over every build (ops-suite.ts).
+ * The ops that go row by row: gather and scatterAdd, rmsNorm, qkNorm, ropeStore, gatedUnit, scale, forward and
+ * backward. Equal to the reference; a row has the same bits alone and in the batch. Over every build (ops-suite.ts).
  */
 import * as fc from 'fast-check';
 import { it } from 'vitest';
-import type { Ops } from './ops.ts';
+import type { Activation, Ops } from './ops.ts';
 import {
   describeBuilds,
   describeCompiled,
@@ -115,21 +115,77 @@ function runRopeStoreBackward(
   });
 }
 
-function runSwiglu(ops: Ops, R: number, F: number, gateUp: Float32Array): Float32Array {
+interface QkNormCase {
+  R: number;
+  H: number;
+  J: number;
+  D: number;
+  whole: boolean;
+  start: number;
+}
+
+/** out, inverse; then dqkv, dWeightQ and dWeightK for the inverse of the reference. */
+function runQkNorm(ops: Ops, { R, H, J, D, whole, start }: QkNormCase, from = 0, to = R): Float32Array[] {
+  const width = (H + 2 * J) * D;
+  const [rows, parts] = [to - from, whole ? 2 : H + J];
+  const rowsOf = (seeds: number, scale: number): Float32Array =>
+    randomFloats(R * width, seeds, scale).subarray(from * width, to * width);
+  const [lengthQ, lengthK] = whole ? [H * D, J * D] : [D, D];
+  const forward = (each: Ops): Float32Array[] =>
+    withBuffers(each, ({ floats }) => {
+      const [out, inverse] = [floats(rows * width), floats(rows * parts)];
+      const weightQ = floats(randomFloats(lengthQ, start + 1));
+      const weightK = floats(randomFloats(lengthK, start + 2));
+      each.qkNorm(rows, H, J, D, whole, floats(rowsOf(start, 3)), weightQ, weightK, 1e-6, out, inverse);
+      return [out.slice(), inverse.slice()];
+    });
+  const [, inverse] = forward(reference);
+  const backward = withBuffers(ops, ({ floats }) => {
+    const dOut = floats(rowsOf(start + 3, 1));
+    const dWeightQ = floats(randomFloats(lengthQ, start + 4));
+    const dWeightK = floats(randomFloats(lengthK, start + 5));
+    ops.qkNormBackward(
+      rows,
+      H,
+      J,
+      D,
+      whole,
+      floats(rowsOf(start, 3)),
+      floats(randomFloats(lengthQ, start + 1)),
+      floats(randomFloats(lengthK, start + 2)),
+      floats(inverse!),
+      dOut,
+      dWeightQ,
+      dWeightK,
+    );
+    return [dOut.slice(), dWeightQ.slice(), dWeightK.slice()];
+  });
+  return [...forward(ops), ...backward];
+}
+
+function runGatedUnit(ops: Ops, F: number, activation: Activation, gateUp: Float32Array): Float32Array {
+  const R = gateUp.length / (2 * F);
   return withBuffers(ops, ({ floats }) => {
     const out = floats(R * F);
-    ops.swiglu(R, F, floats(gateUp), out);
+    ops.gatedUnit(R, F, activation, floats(gateUp), out);
     return out.slice();
   });
 }
 
-function runSwigluBackward(ops: Ops, R: number, F: number, start: number): Float32Array[] {
+function runGatedUnitBackward(
+  ops: Ops,
+  R: number,
+  F: number,
+  activation: Activation,
+  start: number,
+): Float32Array[] {
   return withBuffers(ops, ({ floats }) => {
     const dGateUp = floats(R * 2 * F);
     const out = floats(R * F);
-    ops.swigluBackward(
+    ops.gatedUnitBackward(
       R,
       F,
+      activation,
       floats(randomFloats(R * 2 * F, start, 6)),
       floats(randomFloats(R * F, start + 1)),
       dGateUp,
@@ -216,6 +272,76 @@ describeBuilds('rmsNorm', (build) => {
   });
 });
 
+describeBuilds('qkNorm', (build) => {
+  const qkNormCase: fc.Arbitrary<QkNormCase> = fc
+    .record({ R: size(12), heads, D: headSize, whole: fc.boolean(), start: seed })
+    .map(({ heads: [H, J], ...rest }) => ({ ...rest, H, J }));
+
+  build.itCompiled('equals the reference, forward and backward', () => {
+    fc.assert(
+      fc.property(qkNormCase, (c) => {
+        const expected = runQkNorm(reference, c);
+        runQkNorm(build.ops, c).forEach((values, i) => {
+          const output = ['out', 'inverse', 'dqkv', 'dWeightQ', 'dWeightK'][i];
+          // A weight of a head sums over up to twelve rows and nine heads.
+          expectClose(`qkNorm ${output} ${JSON.stringify(c)}`, values, expected[i]!, SUMS);
+        });
+      }),
+      RUNS,
+    );
+  });
+
+  it('is rmsNorm of each head, or of all heads of a kind, to the bit', () => {
+    for (const whole of [false, true]) {
+      const c = { R: 3, H: 4, J: 2, D: 48, whole, start: 1 };
+      const width = 8 * 48;
+      const [out, inverse] = runQkNorm(build.ops, c);
+      const qkv = randomFloats(3 * width, 1, 3);
+      const parts = whole ? [0, 192, 288] : [0, 48, 96, 144, 192, 240, 288];
+      for (let r = 0; r < 3; r++) {
+        parts.slice(0, -1).forEach((column, part) => {
+          const [from, to] = [r * width + column, r * width + parts[part + 1]!];
+          const weight = randomFloats(to - from, column < 192 ? 2 : 3);
+          const [normed, scale] = withBuffers(build.ops, ({ floats }) => {
+            const [y, s] = [floats(to - from), floats(1)];
+            build.ops.rmsNorm(1, to - from, floats(qkv.slice(from, to)), floats(weight), 1e-6, y, s);
+            return [y.slice(), s.slice()];
+          });
+          expectBits(`row ${r} part ${part}`, out!.slice(from, to), normed);
+          expectBits(`row ${r} part ${part} inverse`, [inverse![r * (parts.length - 1) + part]!], scale);
+        });
+        const [from, to] = [r * width + 288, (r + 1) * width];
+        expectBits(`row ${r} values`, out!.slice(from, to), qkv.slice(from, to));
+      }
+    }
+  });
+
+  it('gives a row the same bits alone and in the batch', () => {
+    for (const whole of [false, true]) {
+      const c = { R: 5, H: 4, J: 2, D: 32, whole, start: 1 };
+      const width = 8 * 32;
+      const [out, , dqkv] = runQkNorm(build.ops, c);
+      for (let r = 0; r < c.R; r++) {
+        const [alone, , dAlone] = runQkNorm(build.ops, c, r, r + 1);
+        expectBits(`qkNorm row ${r}`, alone!, out!.slice(r * width, (r + 1) * width));
+        expectBits(`qkNormBackward row ${r}`, dAlone!, dqkv!.slice(r * width, (r + 1) * width));
+      }
+    }
+  });
+
+  build.itCompiled('gives the same bits for every thread count', () => {
+    for (const whole of [false, true]) {
+      const c = { R: 100, H: 4, J: 2, D: 64, whole, start: 1 };
+      build.expectSameForThreads(`qkNorm ${JSON.stringify(c)}`, (each) => runQkNorm(each, c));
+    }
+  });
+
+  it('takes views that begin anywhere', () => {
+    const c = { R: 3, H: 2, J: 1, D: 16, whole: false, start: 1 };
+    build.expectSameForViews('qkNorm', (each) => runQkNorm(each, c));
+  });
+});
+
 describeCompiled('ropeStore', (build) => {
   it('equals the reference and leaves other slots alone', () => {
     fc.assert(
@@ -255,17 +381,20 @@ describeCompiled('ropeStore', (build) => {
   });
 });
 
-describeBuilds('swiglu', (build) => {
+describeBuilds('gatedUnit', (build) => {
+  const activations = ['silu', 'gelu'] as const;
+
   build.itCompiled('equals the reference, forward and backward', () => {
     fc.assert(
-      fc.property(size(10), size(150), seed, (R, F, start) => {
+      fc.property(size(10), size(150), fc.constantFrom(...activations), seed, (R, F, activation, start) => {
+        const label = `${activation} R=${R} F=${F}`;
         const gateUp = randomFloats(R * 2 * F, start, 6);
-        const expected = runSwiglu(reference, R, F, gateUp);
-        expectClose(`swiglu R=${R} F=${F}`, runSwiglu(build.ops, R, F, gateUp), expected, SUMS);
-        const [dGateUp, out] = runSwigluBackward(build.ops, R, F, start);
-        const [expectedDGateUp] = runSwigluBackward(reference, R, F, start);
-        expectClose(`swigluBackward dGateUp R=${R} F=${F}`, dGateUp!, expectedDGateUp!, SUMS);
-        expectBits(`swigluBackward out R=${R} F=${F} (as swiglu)`, out!, runSwiglu(build.ops, R, F, gateUp));
+        const got = runGatedUnit(build.ops, F, activation, gateUp);
+        expectClose(`gatedUnit ${label}`, got, runGatedUnit(reference, F, activation, gateUp), SUMS);
+        const [dGateUp, out] = runGatedUnitBackward(build.ops, R, F, activation, start);
+        const [expectedDGateUp] = runGatedUnitBackward(reference, R, F, activation, start);
+        expectClose(`gatedUnitBackward dGateUp ${label}`, dGateUp!, expectedDGateUp!, SUMS);
+        expectBits(`gatedUnitBackward out ${label} (as gatedUnit)`, out!, got);
       }),
       RUNS,
     );
@@ -273,28 +402,59 @@ describeBuilds('swiglu', (build) => {
 
   it('holds for large gates', () => {
     const gateUp = Float32Array.from([100, -100, 1000, -1000, 0, 1, 1, 1, 1, 1]);
-    expectClose('swiglu', runSwiglu(build.ops, 1, 5, gateUp), [100, 0, 1000, 0, 0], SUMS);
+    for (const activation of activations) {
+      const out = runGatedUnit(build.ops, 5, activation, gateUp);
+      expectClose(activation, out, [100, 0, 1000, 0, 0], SUMS);
+    }
   });
 
   it('gives a row the same bits alone and in the batch', () => {
     const [R, F] = [7, 45];
     const gateUp = randomFloats(R * 2 * F, 1, 4);
-    const out = runSwiglu(build.ops, R, F, gateUp);
-    for (let r = 0; r < R; r++) {
-      const alone = runSwiglu(build.ops, 1, F, gateUp.slice(r * 2 * F, (r + 1) * 2 * F));
-      expectBits(`swiglu row ${r}`, alone, out.slice(r * F, (r + 1) * F));
+    for (const activation of activations) {
+      const out = runGatedUnit(build.ops, F, activation, gateUp);
+      for (let r = 0; r < R; r++) {
+        const alone = runGatedUnit(build.ops, F, activation, gateUp.slice(r * 2 * F, (r + 1) * 2 * F));
+        expectBits(`${activation} row ${r}`, alone, out.slice(r * F, (r + 1) * F));
+      }
     }
   });
 
   build.itCompiled('gives the same bits for every thread count', () => {
     const gateUp = randomFloats(100 * 2 * 111, 1, 4);
-    build.expectSameForThreads('swiglu', (each) => [runSwiglu(each, 100, 111, gateUp)]);
-    build.expectSameForThreads('swigluBackward', (each) => runSwigluBackward(each, 100, 111, 2));
+    for (const activation of activations) {
+      build.expectSameForThreads(activation, (each) => [runGatedUnit(each, 111, activation, gateUp)]);
+      build.expectSameForThreads(`${activation}, backward`, (each) =>
+        runGatedUnitBackward(each, 100, 111, activation, 2),
+      );
+    }
   });
 
   it('takes views that begin anywhere', () => {
-    const gateUp = randomFloats(5 * 37, 3, 4);
-    build.expectSameForViews('swiglu', (each) => [runSwiglu(each, 5, 18, gateUp)]);
-    build.expectSameForViews('swigluBackward', (each) => runSwigluBackward(each, 5, 18, 1));
+    const gateUp = randomFloats(5 * 36, 3, 4);
+    build.expectSameForViews('gatedUnit', (each) => [runGatedUnit(each, 18, 'gelu', gateUp)]);
+    build.expectSameForViews('gatedUnitBackward', (each) => runGatedUnitBackward(each, 5, 18, 'gelu', 1));
+  });
+});
+
+describeBuilds('scale', (build) => {
+  const run = (each: Ops, factor: number, x: ArrayLike<number>): Float32Array =>
+    withBuffers(each, ({ floats }) => {
+      const inPlace = floats(x);
+      each.scale(x.length, factor, inPlace);
+      return inPlace.slice();
+    });
+
+  it('multiplies by the factor rounded to f32, to the bit', () => {
+    for (const n of [1, 37, 70_001]) {
+      const x = randomFloats(n, n);
+      const expected = x.map((value) => value * Math.fround(Math.sqrt(896)));
+      expectBits(`scale n=${n}`, run(build.ops, Math.sqrt(896), x), expected);
+      build.expectSameForThreads(`scale n=${n}`, (each) => [run(each, Math.sqrt(896), x)]);
+    }
+  });
+
+  it('takes views that begin anywhere', () => {
+    build.expectSameForViews('scale', (each) => [run(each, 0.3, randomFloats(37, 1))]);
   });
 });

@@ -144,7 +144,7 @@ export function forwardLayer(
 
   ops.rmsNorm(W, C, b.middle_RC, layer.mlpNorm, c.rmsEpsilon, b.mlpNormed_RC, b.mlpInverse_R);
   project(ops, weights, W, b.mlpNormed_RC, layer.gateUp, b.gateUp_R2F);
-  ops.swiglu(W, F, b.gateUp_R2F, s.hidden_RF);
+  ops.gatedUnit(W, F, 'silu', b.gateUp_R2F, s.hidden_RF);
   copyRows(W * C, b.middle_RC, out_RC);
   project(ops, weights, W, s.hidden_RF, layer.down, out_RC, true);
 }

@@ -206,6 +206,8 @@ export function makeSampler(
         kvHeads: J,
         headSize: D,
         scale: D ** -0.5,
+        window: 0,
+        softcap: 0,
         runs: work.ints('runs', batch.runs),
         runCount: batch.runs.length / RUN_INTS,
         spans: work.ints('spans', batch.spans),

@@ -119,6 +119,8 @@ export function makeTrainer(
         kvHeads: J,
         headSize: D,
         scale: D ** -0.5,
+        window: 0,
+        softcap: 0,
         runs: work.ints('runs', f.runs),
         runCount: f.runCount,
         spans: work.ints('spans', f.spans),
@@ -226,6 +228,7 @@ export function makeTrainer(
         logits,
         targets.subarray(p),
         temperature,
+        0,
         logsumexp.subarray(p),
         coefficient.subarray(p),
       );
@@ -299,7 +302,7 @@ export function makeTrainer(
     const dGateUp = work.floats('dGateUp', R * 2 * F);
     const dNormed = work.floats('dNormed', R * C);
     projectBack(R, dx, w.down, dHidden);
-    ops.swigluBackward(R, F, b.gateUp_R2F, dHidden, dGateUp, hidden);
+    ops.gatedUnitBackward(R, F, 'silu', b.gateUp_R2F, dHidden, dGateUp, hidden);
     addWeightGradient(R, spec.down, dx, hidden);
     projectBack(R, dGateUp, w.gateUp, dNormed);
     addWeightGradient(R, spec.gateUp, dGateUp, b.mlpNormed_RC);

@@ -6,7 +6,8 @@
  * have d as the lane. All small products go through one register tile, `product`, in which an element is one
  * chain of multiply-adds in ascending order; how many rows and columns are computed beside it changes nothing.
  * So one row (decoding) and many rows (prefill, training) give the same bits: a page that rows of a block see
- * differently is added row by row, and masked slots never enter a chain.
+ * differently (at its end by causality, at its beginning by the window) is added row by row, and masked slots never
+ * enter a chain.
  */
 #include "vector.h"
 
@@ -189,18 +190,22 @@ static size_t visible_spans(const int32_t *spans, size_t count, int32_t position
   return low;
 }
 
-/* Scales 16 scores and masks those outside [first, end). */
-INLINE void scale_and_mask(float *scores, float scale, int32_t first, int32_t end) {
-  UNROLL for (int i = 0; i < SV; i++) {
-    vi slot = lanes() + i * VL;
-    vi used = (slot >= first) & (slot < end);
-    store(scores + i * VL, choose(used, load(scores + i * VL) * splat(scale), splat(MASKED)));
+/* How many leading spans end before `position`. */
+static size_t spans_before(const int32_t *spans, size_t count, int32_t position) {
+  size_t low = 0, high = count;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    struct span s = span_at(spans, middle);
+    if (s.start + s.end <= position) low = middle + 1;
+    else high = middle;
   }
+  return low;
 }
 
 struct attention {
   size_t H, J, D, runCount;
-  float scale;
+  float scale, softcap; /* softcap 0: off */
+  int32_t window;       /* 0: off */
   const int32_t *runs, *spans, *trees;
   const float *q, *keys, *values;
   float *out, *stats;
@@ -214,6 +219,31 @@ struct attention {
 INLINE size_t first_head(const struct attention *t, size_t j) { return ceil_div(j * t->H, t->J); }
 INLINE const float *page_at(const struct attention *t, const float *pages, size_t page, size_t j) {
   return pages + (page * t->J + j) * t->D * SLOTS;
+}
+
+/* Positions are ints: a window that holds them all is as good as a larger one. */
+INLINE int32_t window_of(size_t window) { return window < INT32_MAX ? (int32_t)window : 0; }
+
+/* The first position that a row at `position` sees. */
+INLINE int32_t first_seen(const struct attention *t, int32_t position) {
+  return t->window > 0 && position >= t->window ? position - t->window + 1 : 0;
+}
+/* The first slot that it sees; not below s.end if none. */
+INLINE int32_t visible_first(const struct attention *t, struct span s, int32_t position) {
+  const int32_t first = first_seen(t, position) - s.start;
+  return first > s.first ? first : s.first;
+}
+
+/* Scales and caps 16 scores and masks those that a row at `position` does not see. */
+INLINE void scale_and_mask(const struct attention *t, float *scores, struct span span, int32_t position) {
+  const int32_t first = visible_first(t, span, position), end = visible_end(span, position);
+  UNROLL for (int i = 0; i < SV; i++) {
+    vi slot = lanes() + i * VL;
+    vi used = (slot >= first) & (slot < end);
+    vf score = load(scores + i * VL) * splat(t->scale);
+    if (t->softcap > 0) score = splat(t->softcap) * tanh_v(score * splat(1 / t->softcap));
+    store(scores + i * VL, choose(used, score, splat(MASKED)));
+  }
 }
 
 /* ---- Forward ---- */
@@ -240,13 +270,39 @@ static void softmax_row(float *scores, size_t width, float *stats) {
   stats[1] = join_sum(sum);
 }
 
+/* Adds spans from..end to the sums of each row, which sees its own part of each. */
+static void add_values_by_row(const struct attention *t, const int32_t *spans, size_t from, size_t end, size_t rows,
+                              int32_t position0, size_t group, struct segment *segments, const float *scores,
+                              size_t width, float *sums) {
+  for (size_t i = 0; i < rows; i++)
+    for (size_t s = from; s < end; s++) {
+      const struct span span = span_at(spans, s);
+      const int32_t position = position0 + (int32_t)i;
+      const int32_t seenFirst = visible_first(t, span, position), seenEnd = visible_end(span, position);
+      if (seenFirst >= seenEnd) continue;
+      segments[s].first = (size_t)seenFirst;
+      segments[s].end = (size_t)seenEnd;
+      add_values(group, t->D, segments + s, 1, scores + i * group * width + s * SLOTS, width,
+                 sums + i * group * t->D);
+    }
+}
+
 static void attention_block(const struct attention *t, const int32_t *spans, size_t spanCount, size_t row0,
                             size_t rows, int32_t position0, size_t j, float *scratch) {
   const size_t D = t->D, h0 = first_head(t, j), group = first_head(t, j + 1) - h0, tileRows = rows * group;
-  const size_t visible = visible_spans(spans, spanCount, position0 + (int32_t)rows - 1), width = visible * SLOTS;
+  const int32_t lastPosition = position0 + (int32_t)rows - 1;
+  const size_t skipped = spans_before(spans, spanCount, first_seen(t, position0));
+  spans += skipped * SPAN_INTS;
+  spanCount -= skipped;
+  const size_t visible = visible_spans(spans, spanCount, lastPosition), width = visible * SLOTS;
   /* Leading spans whose used slots are seen by every row. */
   size_t full = visible_spans(spans, spanCount, position0);
   while (full > 0 && visible_end(span_at(spans, full - 1), position0) < span_at(spans, full - 1).end) full--;
+  /* Before them, those whose beginning the window hides from some row. */
+  size_t partial = 0;
+  while (partial < visible && visible_first(t, span_at(spans, partial), lastPosition) > span_at(spans, partial).first)
+    partial++;
+  full = max_n(full, partial);
 
   float *queries = scratch, *sums = queries + tileRows * D, *scores = sums + tileRows * D;
   const float **pages = (const float **)(scores + tileRows * t->widest * SLOTS);
@@ -261,8 +317,7 @@ static void attention_block(const struct attention *t, const int32_t *spans, siz
   for (size_t i = 0; i < tileRows; i++) {
     const int32_t position = position0 + (int32_t)(i / group);
     for (size_t s = 0; s < visible; s++) {
-      struct span span = span_at(spans, s);
-      scale_and_mask(scores + i * width + s * SLOTS, t->scale, span.first, visible_end(span, position));
+      scale_and_mask(t, scores + i * width + s * SLOTS, span_at(spans, s), position);
     }
     softmax_row(scores + i * width, width, t->stats + ((row0 + i / group) * t->H + h0 + i % group) * 2);
   }
@@ -272,15 +327,9 @@ static void attention_block(const struct attention *t, const int32_t *spans, siz
     struct span span = span_at(spans, s);
     segments[s] = (struct segment){page_at(t, t->values, span.page, j), (size_t)span.first, (size_t)span.end};
   }
-  add_values(tileRows, D, segments, full, scores, width, sums);
-  for (size_t i = 0; i < rows; i++)
-    for (size_t s = full; s < visible; s++) {
-      struct span span = span_at(spans, s);
-      int32_t end = visible_end(span, position0 + (int32_t)i);
-      if (end <= span.first) break;
-      segments[s].end = (size_t)end;
-      add_values(group, D, segments + s, 1, scores + i * group * width + s * SLOTS, width, sums + i * group * D);
-    }
+  add_values_by_row(t, spans, 0, partial, rows, position0, group, segments, scores, width, sums);
+  add_values(tileRows, D, segments + partial, full - partial, scores + partial * SLOTS, width, sums);
+  add_values_by_row(t, spans, full, visible, rows, position0, group, segments, scores, width, sums);
   for (size_t i = 0; i < tileRows; i++) {
     const size_t at = (row0 + i / group) * t->H + h0 + i % group;
     const vf total = splat(t->stats[at * 2 + 1]);
@@ -299,11 +348,12 @@ static void attention_chunk(const void *context, size_t chunk, void *scratch) {
                     min_n(t->blockRows, rows - i), run[2] + (int32_t)i, j, scratch);
 }
 
-KERNEL void OPNAME(attention)(size_t threads, size_t H, size_t J, size_t D, double scale, const int32_t *runs,
-                              size_t runCount, const int32_t *spans, const float *q, const float *keyPages,
-                              const float *valuePages, float *out, float *stats) {
-  struct attention t = {.H = H, .J = J, .D = D, .runCount = runCount, .scale = (float)scale, .runs = runs,
-                        .spans = spans, .q = q, .keys = keyPages, .values = valuePages, .out = out, .stats = stats};
+KERNEL void OPNAME(attention)(size_t threads, size_t H, size_t J, size_t D, double scale, size_t window,
+                              double softcap, const int32_t *runs, size_t runCount, const int32_t *spans,
+                              const float *q, const float *keyPages, const float *valuePages, float *out,
+                              float *stats) {
+  struct attention t = {.H = H, .J = J, .D = D, .runCount = runCount, .scale = (float)scale,
+                        .softcap = (float)softcap, .window = window_of(window), .runs = runs, .spans = spans, .q = q, .keys = keyPages, .values = valuePages, .out = out, .stats = stats};
   if (runCount == 0) return;
   const size_t group = ceil_div(H, J);
   t.blockRows = max_n(1, FORWARD_ROWS / group);
@@ -327,12 +377,13 @@ KERNEL void OPNAME(attention)(size_t threads, size_t H, size_t J, size_t D, doub
 
 /*
  * One block of rows of a run: for each page that it sees, P and dS of all tile rows, then four products.
- *   p = exp(s - largest) / sum,  dv += p^T dOut,  dp = dOut v^T,  ds = p (dp - dOut.out) scale,
+ *   p = exp(s - largest) / sum,  dv += p^T dOut,  dp = dOut v^T,  ds = p (dp - dOut.out) scale (1 - (s / softcap)^2),
  *   dq += ds k,  dk += ds^T q.
  */
 static void backward_block(const struct attention *t, const int32_t *spans, size_t spanCount, size_t row0,
                            size_t rows, int32_t position0, size_t j, float *scratch) {
   const size_t D = t->D, h0 = first_head(t, j), group = first_head(t, j + 1) - h0, tileRows = rows * group;
+  const size_t skipped = spans_before(spans, spanCount, first_seen(t, position0));
   const size_t visible = visible_spans(spans, spanCount, position0 + (int32_t)rows - 1);
   float *queries = scratch, *dOut = queries + tileRows * D, *dq = dOut + tileRows * D, *p = dq + tileRows * D;
   float *ds = p + tileRows * SLOTS, *turned = ds + tileRows * SLOTS, *delta = turned + D * SLOTS;
@@ -351,7 +402,7 @@ static void backward_block(const struct attention *t, const int32_t *spans, size
   }
   clear(dq, tileRows * D);
 
-  for (size_t s = 0; s < visible; s++) {
+  for (size_t s = skipped; s < visible; s++) {
     const struct span span = span_at(spans, s);
     const float *keys = page_at(t, t->keys, span.page, j), *values = page_at(t, t->values, span.page, j);
     float *dKeys = t->dKeys + (page_at(t, t->keys, span.page, j) - t->keys);
@@ -365,12 +416,19 @@ static void backward_block(const struct attention *t, const int32_t *spans, size
     product(tileRows, 1, D, dOut, D, 1, &turnedValues, SLOTS, ds, SLOTS);
     for (size_t i = 0; i < tileRows; i++) {
       const float *stats = t->givenStats + ((row0 + i / group) * t->H + h0 + i % group) * 2;
-      scale_and_mask(p + i * SLOTS, t->scale, span.first, visible_end(span, position0 + (int32_t)(i / group)));
+      scale_and_mask(t, p + i * SLOTS, span, position0 + (int32_t)(i / group));
       const vf largest = splat(stats[0]), inverse = splat(1 / stats[1]);
       UNROLL for (int k = 0; k < SV; k++) {
-        vf weight = exp_v(load(p + i * SLOTS + k * VL) - largest) * inverse;
+        const vf score = load(p + i * SLOTS + k * VL);
+        vf weight = exp_v(score - largest) * inverse;
         store(p + i * SLOTS + k * VL, weight);
-        store(ds + i * SLOTS + k * VL, weight * (load(ds + i * SLOTS + k * VL) - splat(delta[i])) * splat(t->scale));
+        vf gradient = weight * (load(ds + i * SLOTS + k * VL) - splat(delta[i])) * splat(t->scale);
+        if (t->softcap > 0) {
+          /* A masked score is no capped one; its weight is 0 whatever the slope, which must be finite. */
+          const vf part = max_v(score, splat(-t->softcap)) * splat(1 / t->softcap);
+          gradient = gradient * (splat(1) - part * part);
+        }
+        store(ds + i * SLOTS + k * VL, gradient);
       }
     }
     product_matrix(SLOTS, D, tileRows, p, 1, SLOTS, dOut, D, dValues, D);
@@ -395,13 +453,13 @@ static void backward_chunk(const void *context, size_t chunk, void *scratch) {
   }
 }
 
-KERNEL void OPNAME(attentionBackward)(size_t threads, size_t H, size_t J, size_t D, double scale, const int32_t *runs,
-                                      const int32_t *spans, const int32_t *trees, size_t treeCount, const float *q,
-                                      const float *keyPages, const float *valuePages, const float *out,
-                                      const float *stats, const float *dOut, float *dq, float *dKeyPages,
-                                      float *dValuePages) {
-  struct attention t = {.H = H, .J = J, .D = D, .scale = (float)scale, .runs = runs, .spans = spans, .trees = trees,
-                        .q = q, .keys = keyPages, .values = valuePages, .given = out, .givenStats = stats,
+KERNEL void OPNAME(attentionBackward)(size_t threads, size_t H, size_t J, size_t D, double scale, size_t window,
+                                      double softcap, const int32_t *runs, const int32_t *spans, const int32_t *trees,
+                                      size_t treeCount, const float *q, const float *keyPages,
+                                      const float *valuePages, const float *out, const float *stats,
+                                      const float *dOut, float *dq, float *dKeyPages, float *dValuePages) {
+  struct attention t = {.H = H, .J = J, .D = D, .scale = (float)scale, .softcap = (float)softcap,
+                        .window = window_of(window), .runs = runs, .spans = spans, .trees = trees, .q = q, .keys = keyPages, .values = valuePages, .given = out, .givenStats = stats,
                         .dOut = dOut, .dq = dq, .dKeys = dKeyPages, .dValues = dValuePages};
   const size_t group = ceil_div(H, J);
   t.blockRows = max_n(1, BACKWARD_ROWS / group);

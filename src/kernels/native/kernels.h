@@ -33,6 +33,7 @@ enum {
 };
 
 typedef enum { F32 = 0, BF16 = 1 } packed_type;
+typedef enum { SILU = 0, GELU = 1 } activation_type;
 
 /*
  * The ops: name, result, parameters. `threads` is the most threads that one call may use.
@@ -50,27 +51,36 @@ typedef enum { F32 = 0, BF16 = 1 } packed_type;
                      float *out, float *inverse))                                                                 \
   OP(rmsNormBackward, void, (size_t threads, size_t R, size_t C, const float *x, const float *weight,             \
                              const float *inverse, const float *dy, float *dx, float *dWeight))                   \
+  OP(qkNorm, void, (size_t threads, size_t R, size_t H, size_t J, size_t D, bool whole, const float *qkv,         \
+                    const float *weightQ, const float *weightK, double epsilon, float *out, float *inverse))      \
+  OP(qkNormBackward, void, (size_t threads, size_t R, size_t H, size_t J, size_t D, bool whole, const float *qkv, \
+                            const float *weightQ, const float *weightK, const float *inverse, float *dOut,        \
+                            float *dWeightQ, float *dWeightK))                                                    \
   OP(ropeStore, void, (size_t threads, size_t R, size_t H, size_t J, size_t D, const float *qkv,                  \
                        const int32_t *positions, const int32_t *slots, const float *table, float *q,              \
                        float *keyPages, float *valuePages))                                                       \
   OP(ropeStoreBackward, void, (size_t threads, size_t R, size_t H, size_t J, size_t D, const float *dq,           \
                                const float *dKeyPages, const float *dValuePages, const int32_t *positions,        \
                                const int32_t *slots, const float *table, float *dqkv))                            \
-  OP(attention, void, (size_t threads, size_t H, size_t J, size_t D, double scale, const int32_t *runs,           \
-                       size_t runCount, const int32_t *spans, const float *q, const float *keyPages,              \
-                       const float *valuePages, float *out, float *stats))                                        \
-  OP(attentionBackward, void, (size_t threads, size_t H, size_t J, size_t D, double scale, const int32_t *runs,   \
-                               const int32_t *spans, const int32_t *trees, size_t treeCount, const float *q,      \
-                               const float *keyPages, const float *valuePages, const float *out,                  \
-                               const float *stats, const float *dOut, float *dq, float *dKeyPages,                \
-                               float *dValuePages))                                                               \
-  OP(swiglu, void, (size_t threads, size_t R, size_t F, const float *gateUp, float *out))                         \
-  OP(swigluBackward, void, (size_t threads, size_t R, size_t F, const float *gateUp, const float *dOut,           \
-                            float *dGateUp, float *out))                                                          \
+  OP(attention, void, (size_t threads, size_t H, size_t J, size_t D, double scale, size_t window, double softcap, \
+                       const int32_t *runs, size_t runCount, const int32_t *spans, const float *q,                \
+                       const float *keyPages, const float *valuePages, float *out, float *stats))                 \
+  OP(attentionBackward, void, (size_t threads, size_t H, size_t J, size_t D, double scale, size_t window,         \
+                               double softcap, const int32_t *runs, const int32_t *spans, const int32_t *trees,   \
+                               size_t treeCount, const float *q, const float *keyPages, const float *valuePages,  \
+                               const float *out, const float *stats, const float *dOut, float *dq,                \
+                               float *dKeyPages, float *dValuePages))                                             \
+  OP(gatedUnit, void, (size_t threads, size_t R, size_t F, activation_type activation, const float *gateUp,       \
+                       float *out))                                                                               \
+  OP(gatedUnitBackward, void, (size_t threads, size_t R, size_t F, activation_type activation,                    \
+                               const float *gateUp, const float *dOut, float *dGateUp, float *out))               \
+  OP(softcap, void, (size_t threads, size_t n, double cap, float *x))                                             \
+  OP(scale, void, (size_t threads, size_t n, double factor, float *x))                                            \
   OP(logprobs, void, (size_t threads, size_t R, size_t V, const float *logits, const int32_t *targets,            \
                       double temperature, float *logsumexp, float *logprob))                                      \
   OP(logprobsBackward, void, (size_t threads, size_t R, size_t V, float *logits, const int32_t *targets,          \
-                              double temperature, const float *logsumexp, const float *coefficient))              \
+                              double temperature, double softcap, const float *logsumexp,                         \
+                              const float *coefficient))                                                          \
   OP(sample, void, (size_t threads, size_t R, size_t V, const float *logits, const float *temperature,            \
                     const int32_t *topK, const float *topP, const float *minP, const float *uniform,              \
                     int32_t *tokens, float *logprob))                                                             \

@@ -1,5 +1,5 @@
 /**
- * Log-probabilities of chosen tokens, their gradient, and sampling.
+ * Log-probabilities of chosen tokens, their gradient, the cap of logits, and sampling.
  *
  * A row of logits is never stored as a softmax: two passes give the largest value and the sum of exponentials,
  * in 16 partial sums by index mod 16. `logprobs` and `sample` share that function, so they agree to the bit.
@@ -56,7 +56,7 @@ struct loss {
   const float *logits;
   float *gradients;
   const int32_t *targets;
-  float inverse;
+  float inverse, softcap; /* softcap 0: off */
   float *logsumexp, *logprob;
   const float *given, *coefficient;
   const float *temperature, *topP, *minP, *uniform;
@@ -82,28 +82,61 @@ KERNEL void OPNAME(logprobs)(size_t threads, size_t R, size_t V, const float *lo
   parallel(row_threads(threads, R, V), logprobs_chunk, &t, R, 0);
 }
 
-/* dl_v = coefficient (onehot_v - exp(l_v - logsumexp)) / temperature. */
+/* dl_v = coefficient (onehot_v - exp(l_v - logsumexp)) / temperature, times 1 - (l_v / softcap)^2 where capped. */
 static void logprobs_backward_chunk(const void *context, size_t r, void *scratch) {
   (void)scratch;
   const struct loss *t = context;
   float *row = t->gradients + r * t->V;
   const float coefficient = t->coefficient[r] * t->inverse;
   const vf scale = splat(t->inverse), logsumexp = splat(t->given[r]), factor = splat(-coefficient);
+  const bool capped = t->softcap > 0;
+  const float part = capped ? 1 / t->softcap : 0, of_target = row[t->targets[r]] * part;
   for (size_t i = 0; i < t->V; i += VL) {
     const size_t left = t->V - i;
-    vf l = (left >= VL ? load(row + i) : load_part(row + i, left)) * scale;
+    const vf y = left >= VL ? load(row + i) : load_part(row + i, left);
+    vf l = y * scale;
     vf gradient = exp_v(l - logsumexp) * factor;
+    if (capped) gradient = gradient * (splat(1) - y * splat(part) * (y * splat(part)));
     if (left >= VL) store(row + i, gradient);
     else store_part(row + i, gradient, left);
   }
-  row[t->targets[r]] += coefficient;
+  row[t->targets[r]] += capped ? coefficient * (1 - of_target * of_target) : coefficient;
 }
 
 KERNEL void OPNAME(logprobsBackward)(size_t threads, size_t R, size_t V, float *logits, const int32_t *targets,
-                                     double temperature, const float *logsumexp, const float *coefficient) {
+                                     double temperature, double softcap, const float *logsumexp,
+                                     const float *coefficient) {
   struct loss t = {.R = R, .V = V, .gradients = logits, .targets = targets, .inverse = (float)(1 / temperature),
-                   .given = logsumexp, .coefficient = coefficient};
+                   .softcap = (float)softcap, .given = logsumexp, .coefficient = coefficient};
   parallel(row_threads(threads, R, V), logprobs_backward_chunk, &t, R, 0);
+}
+
+/* ---- Softcap ---- */
+
+enum { CAP_BLOCK = 8192 };
+struct capped {
+  size_t n;
+  float cap, inverse;
+  float *x;
+};
+
+static void softcap_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct capped *t = context;
+  float *x = t->x + chunk * CAP_BLOCK;
+  const size_t n = min_n(CAP_BLOCK, t->n - chunk * CAP_BLOCK);
+  for (size_t i = 0; i < n; i += VL) {
+    const size_t left = n - i;
+    const vf value = left >= VL ? load(x + i) : load_part(x + i, left);
+    const vf y = splat(t->cap) * tanh_v(value * splat(t->inverse));
+    if (left >= VL) store(x + i, y);
+    else store_part(x + i, y, left);
+  }
+}
+
+KERNEL void OPNAME(softcap)(size_t threads, size_t n, double cap, float *x) {
+  struct capped t = {n, (float)cap, (float)(1 / cap), x};
+  parallel(threads, softcap_chunk, &t, ceil_div(n, CAP_BLOCK), 0);
 }
 
 /* ---- Sampling ---- */

@@ -34,21 +34,31 @@ typedef double (*adaptor)(const struct ops *k, const value *v);
   CALL(rmsNorm, "nnnffdff", (k->rmsNorm(v[0].n, v[1].n, v[2].n, v[3].f, v[4].f, v[5].d, v[6].f, v[7].f), 0))      \
   CALL(rmsNormBackward, "nnnffffff", (k->rmsNormBackward(v[0].n, v[1].n, v[2].n, v[3].f, v[4].f, v[5].f, v[6].f,  \
                                                          v[7].f, v[8].f), 0))                                     \
+  CALL(qkNorm, "nnnnnnfffdff", (k->qkNorm(v[0].n, v[1].n, v[2].n, v[3].n, v[4].n, v[5].n != 0, v[6].f, v[7].f,    \
+                                          v[8].f, v[9].d, v[10].f, v[11].f), 0))                                  \
+  CALL(qkNormBackward, "nnnnnnfffffff",                                                                           \
+       (k->qkNormBackward(v[0].n, v[1].n, v[2].n, v[3].n, v[4].n, v[5].n != 0, v[6].f, v[7].f, v[8].f, v[9].f,    \
+                          v[10].f, v[11].f, v[12].f), 0))                                                         \
   CALL(ropeStore, "nnnnnfiiffff", (k->ropeStore(v[0].n, v[1].n, v[2].n, v[3].n, v[4].n, v[5].f, v[6].i, v[7].i,   \
                                                 v[8].f, v[9].f, v[10].f, v[11].f), 0))                            \
   CALL(ropeStoreBackward, "nnnnnfffiiff", (k->ropeStoreBackward(v[0].n, v[1].n, v[2].n, v[3].n, v[4].n, v[5].f,   \
                                                                 v[6].f, v[7].f, v[8].i, v[9].i, v[10].f,          \
                                                                 v[11].f), 0))                                     \
-  CALL(attention, "nnnndinifffff", (k->attention(v[0].n, v[1].n, v[2].n, v[3].n, v[4].d, v[5].i, v[6].n, v[7].i,  \
-                                                 v[8].f, v[9].f, v[10].f, v[11].f, v[12].f), 0))                  \
-  CALL(attentionBackward, "nnnndiiinfffffffff",                                                                   \
-       (k->attentionBackward(v[0].n, v[1].n, v[2].n, v[3].n, v[4].d, v[5].i, v[6].i, v[7].i, v[8].n, v[9].f,      \
-                             v[10].f, v[11].f, v[12].f, v[13].f, v[14].f, v[15].f, v[16].f, v[17].f), 0))         \
-  CALL(swiglu, "nnnff", (k->swiglu(v[0].n, v[1].n, v[2].n, v[3].f, v[4].f), 0))                                   \
-  CALL(swigluBackward, "nnnffff", (k->swigluBackward(v[0].n, v[1].n, v[2].n, v[3].f, v[4].f, v[5].f, v[6].f), 0)) \
+  CALL(attention, "nnnndndinifffff",                                                                              \
+       (k->attention(v[0].n, v[1].n, v[2].n, v[3].n, v[4].d, v[5].n, v[6].d, v[7].i, v[8].n, v[9].i, v[10].f,     \
+                     v[11].f, v[12].f, v[13].f, v[14].f), 0))                                                     \
+  CALL(attentionBackward, "nnnndndiiinfffffffff",                                                                 \
+       (k->attentionBackward(v[0].n, v[1].n, v[2].n, v[3].n, v[4].d, v[5].n, v[6].d, v[7].i, v[8].i, v[9].i,      \
+                             v[10].n, v[11].f, v[12].f, v[13].f, v[14].f, v[15].f, v[16].f, v[17].f, v[18].f,     \
+                             v[19].f), 0))                                                                        \
+  CALL(gatedUnit, "nnnnff", (k->gatedUnit(v[0].n, v[1].n, v[2].n, v[3].n, v[4].f, v[5].f), 0))                    \
+  CALL(gatedUnitBackward, "nnnnffff", (k->gatedUnitBackward(v[0].n, v[1].n, v[2].n, v[3].n, v[4].f, v[5].f,       \
+                                                            v[6].f, v[7].f), 0))                                  \
+  CALL(softcap, "nndf", (k->softcap(v[0].n, v[1].n, v[2].d, v[3].f), 0))                                          \
+  CALL(scale, "nndf", (k->scale(v[0].n, v[1].n, v[2].d, v[3].f), 0))                                              \
   CALL(logprobs, "nnnfidff", (k->logprobs(v[0].n, v[1].n, v[2].n, v[3].f, v[4].i, v[5].d, v[6].f, v[7].f), 0))    \
-  CALL(logprobsBackward, "nnnfidff", (k->logprobsBackward(v[0].n, v[1].n, v[2].n, v[3].f, v[4].i, v[5].d, v[6].f, \
-                                                          v[7].f), 0))                                            \
+  CALL(logprobsBackward, "nnnfiddff", (k->logprobsBackward(v[0].n, v[1].n, v[2].n, v[3].f, v[4].i, v[5].d,        \
+                                                           v[6].d, v[7].f, v[8].f), 0))                           \
   CALL(sample, "nnnffifffif", (k->sample(v[0].n, v[1].n, v[2].n, v[3].f, v[4].f, v[5].i, v[6].f, v[7].f, v[8].f,  \
                                          v[9].i, v[10].f), 0))                                                    \
   CALL(adamW, "nnffffdddddddd", (k->adamW(v[0].n, v[1].n, v[2].f, v[3].f, v[4].f, v[5].f, v[6].d, v[7].d, v[8].d, \
@@ -69,7 +79,7 @@ static const struct {
     R3_CALLS(CALL)
 #undef CALL
 };
-enum { CALL_COUNT = sizeof calls / sizeof calls[0], MAX_PARAMETERS = 18 };
+enum { CALL_COUNT = sizeof calls / sizeof calls[0], MAX_PARAMETERS = 20 };
 
 /* ---- Variants, the best last ---- */
 

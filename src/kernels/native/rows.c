@@ -1,6 +1,6 @@
 /**
- * Ops that work row by row or element by element: embedding, RMSNorm, RoPE and the page store, SwiGLU, AdamW,
- * the gradient norm, and the loop that measures the multiply-add peak.
+ * Ops that work row by row or element by element: embedding, RMSNorm (of queries and keys as well), RoPE and the page
+ * store, gated units, AdamW, the gradient norm, and the loop that measures the multiply-add peak.
  *
  * Rows go to threads in chunks of at least about ten microseconds. What sums over rows (scatterAdd, dWeight)
  * is split by columns instead, so that each sum keeps the order of the rows.
@@ -95,17 +95,19 @@ INLINE float dot_row(const float *a, const float *b, const float *c, size_t n) {
   return join_sum(sum);
 }
 
+/* out = x s weight; returns s. */
+INLINE float norm_row(float *restrict out, const float *restrict x, const float *restrict weight, size_t C,
+                      float epsilon) {
+  const float scale = 1 / __builtin_sqrtf(dot_row(x, x, NULL, C) / (float)C + epsilon);
+  for (size_t i = 0; i < C; i++) out[i] = x[i] * scale * weight[i];
+  return scale;
+}
+
 static void norm_chunk(const void *context, size_t chunk, void *scratch) {
   (void)scratch;
   const struct norm *t = context;
   const size_t C = t->C;
-  EACH_ITEM(t, chunk, r) {
-    const float *restrict x = t->x + r * C, *restrict weight = t->weight;
-    float *restrict out = t->out + r * C;
-    const float scale = 1 / __builtin_sqrtf(dot_row(x, x, NULL, C) / (float)C + t->epsilon);
-    t->inverse[r] = scale;
-    for (size_t i = 0; i < C; i++) out[i] = x[i] * scale * weight[i];
-  }
+  EACH_ITEM(t, chunk, r) t->inverse[r] = norm_row(t->out + r * C, t->x + r * C, t->weight, C, t->epsilon);
 }
 
 KERNEL void OPNAME(rmsNorm)(size_t threads, size_t R, size_t C, const float *x, const float *weight, double epsilon,
@@ -150,6 +152,110 @@ KERNEL void OPNAME(rmsNormBackward)(size_t threads, size_t R, size_t C, const fl
   t.items = groups;
   t.perChunk = chunk_items(threads, groups, 64 * 2 * R);
   RUN_ITEMS(threads, norm_dweight_chunk, &t);
+}
+
+/* ---- RMSNorm of queries and keys ---- */
+
+/* A row holds `parts` normed parts, the first `queries` of them of queries: heads, or all heads of a kind. */
+struct qk_norm {
+  size_t items, perChunk, R, width, queries, parts, lengthQ, lengthK, columns; /* columns: those that are normed */
+  float epsilon;
+  const float *qkv, *weightQ, *weightK, *given; /* given: inverse of the forward pass */
+  float *out, *inverse, *dOut, *dWeightQ, *dWeightK;
+};
+
+static struct qk_norm qk_norm_of(size_t threads, size_t R, size_t H, size_t J, size_t D, bool whole) {
+  const size_t width = (H + 2 * J) * D;
+  return (struct qk_norm){.items = R, .perChunk = chunk_items(threads, R, 3 * width), .R = R, .width = width,
+                          .queries = whole ? 1 : H, .parts = whole ? 2 : H + J, .lengthQ = whole ? H * D : D,
+                          .lengthK = whole ? J * D : D, .columns = (H + J) * D};
+}
+
+static void qk_norm_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct qk_norm *t = context;
+  EACH_ITEM(t, chunk, r) {
+    const float *x = t->qkv + r * t->width;
+    float *out = t->out + r * t->width;
+    for (size_t part = 0, column = 0; part < t->parts; part++) {
+      const bool query = part < t->queries;
+      const size_t length = query ? t->lengthQ : t->lengthK;
+      t->inverse[r * t->parts + part] =
+          norm_row(out + column, x + column, query ? t->weightQ : t->weightK, length, t->epsilon);
+      column += length;
+    }
+    copy_row(out + t->columns, x + t->columns, t->width - t->columns);
+  }
+}
+
+KERNEL void OPNAME(qkNorm)(size_t threads, size_t R, size_t H, size_t J, size_t D, bool whole, const float *qkv,
+                           const float *weightQ, const float *weightK, double epsilon, float *out, float *inverse) {
+  struct qk_norm t = qk_norm_of(threads, R, H, J, D, whole);
+  t.qkv = qkv;
+  t.weightQ = weightQ;
+  t.weightK = weightK;
+  t.epsilon = (float)epsilon;
+  t.out = out;
+  t.inverse = inverse;
+  RUN_ITEMS(threads, qk_norm_chunk, &t);
+}
+
+/* dWeight += sum over rows, and over the heads of a row, of x s dy. Items are 16 columns of weightQ, then of weightK. */
+static void qk_dweight_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct qk_norm *t = context;
+  EACH_ITEM(t, chunk, item) {
+    const bool query = item < t->lengthQ / SLOTS;
+    const size_t length = query ? t->lengthQ : t->lengthK, c = (query ? item : item - t->lengthQ / SLOTS) * SLOTS;
+    const size_t part0 = query ? 0 : t->queries, part1 = query ? t->queries : t->parts;
+    const size_t start = query ? 0 : t->queries * t->lengthQ;
+    float *restrict to = (query ? t->dWeightQ : t->dWeightK) + c;
+    for (size_t r = 0; r < t->R; r++)
+      for (size_t part = part0; part < part1; part++) {
+        const size_t at = r * t->width + start + (part - part0) * length + c;
+        const float *restrict x = t->qkv + at, *restrict dy = t->dOut + at;
+        const float s = t->given[r * t->parts + part];
+        for (size_t i = 0; i < SLOTS; i++) to[i] += x[i] * s * dy[i];
+      }
+  }
+}
+
+/* Forward: y = x s w. dx = s w dy - x (s^3 / C) sum_j w_j dy_j x_j, in place of dy. */
+static void qk_dx_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct qk_norm *t = context;
+  EACH_ITEM(t, chunk, r) {
+    for (size_t part = 0, column = 0; part < t->parts; part++) {
+      const bool query = part < t->queries;
+      const size_t length = query ? t->lengthQ : t->lengthK;
+      const float *restrict x = t->qkv + r * t->width + column, *restrict weight = query ? t->weightQ : t->weightK;
+      float *restrict dy = t->dOut + r * t->width + column;
+      const float s = t->given[r * t->parts + part];
+      const float pull = s * s * s * dot_row(dy, x, weight, length) / (float)length;
+      for (size_t i = 0; i < length; i++) dy[i] = s * weight[i] * dy[i] - x[i] * pull;
+      column += length;
+    }
+  }
+}
+
+KERNEL void OPNAME(qkNormBackward)(size_t threads, size_t R, size_t H, size_t J, size_t D, bool whole,
+                                   const float *qkv, const float *weightQ, const float *weightK,
+                                   const float *inverse, float *dOut, float *dWeightQ, float *dWeightK) {
+  struct qk_norm t = qk_norm_of(threads, R, H, J, D, whole);
+  t.qkv = qkv;
+  t.weightQ = weightQ;
+  t.weightK = weightK;
+  t.given = inverse;
+  t.dOut = dOut;
+  t.dWeightQ = dWeightQ;
+  t.dWeightK = dWeightK;
+  /* The weights first: they need dOut as it came. */
+  t.items = (t.lengthQ + t.lengthK) / SLOTS;
+  t.perChunk = chunk_items(threads, t.items, SLOTS * 2 * R * H);
+  RUN_ITEMS(threads, qk_dweight_chunk, &t);
+  t.items = R;
+  t.perChunk = chunk_items(threads, R, 4 * t.width);
+  RUN_ITEMS(threads, qk_dx_chunk, &t);
 }
 
 /* ---- RoPE and the page store ---- */
@@ -223,19 +329,26 @@ KERNEL void OPNAME(ropeStoreBackward)(size_t threads, size_t R, size_t H, size_t
   RUN_ITEMS(threads, rope_backward_chunk, &t);
 }
 
-/* ---- SwiGLU ---- */
+/* ---- Gated units ---- */
 
-struct swiglu {
+struct gated {
   size_t items, perChunk, F;
+  activation_type activation;
   const float *gateUp, *dOut;
   float *out, *dGateUp;
 };
 
 INLINE vf sigmoid(vf x) { return splat(1) / (splat(1) + exp_v(-x)); }
 
-static void swiglu_chunk(const void *context, size_t chunk, void *scratch) {
-  (void)scratch;
-  const struct swiglu *t = context;
+/* Both activations are g sigmoid(v(g)). For gelu v = 2 sqrt(2/pi) (g + 0.044715 g^3). */
+#define GELU_LINEAR 1.5957691216057308f
+#define GELU_CUBIC (GELU_LINEAR * 0.044715f)
+INLINE vf gate_sigmoid(const activation_type activation, vf gate) {
+  if (activation == SILU) return sigmoid(gate);
+  return sigmoid(gate * (splat(GELU_LINEAR) + splat(GELU_CUBIC) * (gate * gate)));
+}
+
+INLINE void gated_rows(const activation_type activation, const struct gated *t, size_t chunk) {
   EACH_ITEM(t, chunk, r) {
     const float *gates = t->gateUp + r * 2 * t->F, *ups = gates + t->F;
     float *out = t->out + r * t->F;
@@ -243,22 +356,29 @@ static void swiglu_chunk(const void *context, size_t chunk, void *scratch) {
       const size_t left = t->F - i;
       vf gate = left >= VL ? load(gates + i) : load_part(gates + i, left);
       vf up = left >= VL ? load(ups + i) : load_part(ups + i, left);
-      vf y = gate * sigmoid(gate) * up;
+      vf y = gate * gate_sigmoid(activation, gate) * up;
       if (left >= VL) store(out + i, y);
       else store_part(out + i, y, left);
     }
   }
 }
 
-KERNEL void OPNAME(swiglu)(size_t threads, size_t R, size_t F, const float *gateUp, float *out) {
-  struct swiglu t = {.items = R, .perChunk = chunk_items(threads, R, 6 * F), .F = F, .gateUp = gateUp, .out = out};
-  RUN_ITEMS(threads, swiglu_chunk, &t);
+static void gated_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct gated *t = context;
+  if (t->activation == SILU) gated_rows(SILU, t, chunk);
+  else gated_rows(GELU, t, chunk);
 }
 
-/* Forward: y = g s u with s = sigmoid(g). dg = dy u s (1 + g (1 - s)), du = dy g s. */
-static void swiglu_backward_chunk(const void *context, size_t chunk, void *scratch) {
-  (void)scratch;
-  const struct swiglu *t = context;
+KERNEL void OPNAME(gatedUnit)(size_t threads, size_t R, size_t F, activation_type activation, const float *gateUp,
+                              float *out) {
+  struct gated t = {.items = R, .perChunk = chunk_items(threads, R, 6 * F), .F = F, .activation = activation,
+                    .gateUp = gateUp, .out = out};
+  RUN_ITEMS(threads, gated_chunk, &t);
+}
+
+/* Forward: y = g s u with s = sigmoid(v(g)). dg = dy u s (1 + g (1 - s) v'(g)), du = dy g s. */
+INLINE void gated_backward_rows(const activation_type activation, const struct gated *t, size_t chunk) {
   EACH_ITEM(t, chunk, r) {
     const size_t gates = r * 2 * t->F, ups = gates + t->F;
     for (size_t i = 0; i < t->F; i += VL) {
@@ -267,8 +387,9 @@ static void swiglu_backward_chunk(const void *context, size_t chunk, void *scrat
       vf gate = whole ? load(t->gateUp + gates + i) : load_part(t->gateUp + gates + i, left);
       vf up = whole ? load(t->gateUp + ups + i) : load_part(t->gateUp + ups + i, left);
       vf dy = whole ? load(t->dOut + r * t->F + i) : load_part(t->dOut + r * t->F + i, left);
-      vf s = sigmoid(gate), silu = gate * s;
-      vf dGate = dy * up * s * (splat(1) + gate * (splat(1) - s)), dUp = dy * silu, y = silu * up;
+      vf s = gate_sigmoid(activation, gate), activated = gate * s, bend = gate * (splat(1) - s);
+      if (activation == GELU) bend = bend * (splat(GELU_LINEAR) + splat(3 * GELU_CUBIC) * (gate * gate));
+      vf dGate = dy * up * s * (splat(1) + bend), dUp = dy * activated, y = activated * up;
       if (whole) {
         store(t->dGateUp + gates + i, dGate);
         store(t->dGateUp + ups + i, dUp);
@@ -282,11 +403,40 @@ static void swiglu_backward_chunk(const void *context, size_t chunk, void *scrat
   }
 }
 
-KERNEL void OPNAME(swigluBackward)(size_t threads, size_t R, size_t F, const float *gateUp, const float *dOut,
-                                   float *dGateUp, float *out) {
-  struct swiglu t = {.items = R, .perChunk = chunk_items(threads, R, 8 * F), .F = F, .gateUp = gateUp, .dOut = dOut,
-                     .dGateUp = dGateUp, .out = out};
-  RUN_ITEMS(threads, swiglu_backward_chunk, &t);
+static void gated_backward_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct gated *t = context;
+  if (t->activation == SILU) gated_backward_rows(SILU, t, chunk);
+  else gated_backward_rows(GELU, t, chunk);
+}
+
+KERNEL void OPNAME(gatedUnitBackward)(size_t threads, size_t R, size_t F, activation_type activation,
+                                      const float *gateUp, const float *dOut, float *dGateUp, float *out) {
+  struct gated t = {.items = R, .perChunk = chunk_items(threads, R, 8 * F), .F = F, .activation = activation,
+                    .gateUp = gateUp, .dOut = dOut, .out = out, .dGateUp = dGateUp};
+  RUN_ITEMS(threads, gated_backward_chunk, &t);
+}
+
+/* ---- Scale ---- */
+
+enum { SCALE_BLOCK = 32768 };
+struct scaled {
+  size_t n;
+  float factor;
+  float *x;
+};
+
+static void scale_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct scaled *t = context;
+  float *x = t->x + chunk * SCALE_BLOCK;
+  const size_t n = min_n(SCALE_BLOCK, t->n - chunk * SCALE_BLOCK);
+  for (size_t i = 0; i < n; i++) x[i] *= t->factor;
+}
+
+KERNEL void OPNAME(scale)(size_t threads, size_t n, double factor, float *x) {
+  struct scaled t = {n, (float)factor, x};
+  parallel(threads, scale_chunk, &t, ceil_div(n, SCALE_BLOCK), 0);
 }
 
 /* ---- The optimizer ---- */

@@ -1,6 +1,6 @@
 /**
  * Vectors of VL floats by the compiler's extension (GCC 12 and Clang), and the few functions on them that
- * several ops share: choice by mask, exp, transposition of 4x4 blocks, rounding to bf16, joining partial sums.
+ * several ops share: choice by mask, exp, tanh, transposition of 4x4 blocks, rounding to bf16, joining partial sums.
  * Loads and stores need no alignment. No intrinsics, and no dependence on the C library.
  */
 #ifndef R3_VECTOR_H
@@ -85,6 +85,20 @@ INLINE vf exp_v(vf x) {
   vf y = p * (r * r) + r + splat(1.0f);
   y = (vf)((vu)y + ((vu)shifted << 23));
   return (vf)((vi)y & ~(x < splat(-87.3f)));
+}
+
+/*
+ * tanh(x), relative error below 1e-6: an odd polynomial below 0.625 (Cephes tanhf, Moshier), else 1 - 2 / (exp(2x) + 1).
+ */
+INLINE vf tanh_v(vf x) {
+  const vf size = (vf)((vi)x & 0x7fffffff), square = x * x;
+  vf p = splat(-5.70498872745e-3f);
+  p = p * square + splat(2.06390887954e-2f);
+  p = p * square + splat(-5.37397155531e-2f);
+  p = p * square + splat(1.33314422036e-1f);
+  p = p * square + splat(-3.33332819422e-1f);
+  const vf small = p * square * x + x, large = splat(1) - splat(2) / (exp_v(size + size) + splat(1));
+  return choose(size < splat(0.625f), small, (vf)((vi)large | ((vi)x & ~0x7fffffff)));
 }
 
 /* ln(x) for a normal x > 0, in f64: x = 2^e m, ln m = 2 atanh((m - 1) / (m + 1)). */
