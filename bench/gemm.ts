@@ -10,7 +10,7 @@ export async function benchGemm(emit: Emit): Promise<void> {
     const [a, b, c] = [filled(ops, N * N), filled(ops, N * N), ops.f32(N * N)];
     for (const type of TYPES) {
       const packed = ops.f32(ops.packedLength(N, N, type));
-      ops.pack(packed, b, N, N, N, 1, type);
+      ops.pack(packed, b, N, N, 0, N, N, 1, type);
       const { gflops, peakRatio, peak } = againstPeak(
         ops,
         type,
@@ -34,7 +34,7 @@ export async function benchDecode(emit: Emit): Promise<void> {
       // More than any cache holds, taken in turn.
       const matrices = Array.from({ length: MATRICES }, () => {
         const packed = ops.f32(ops.packedLength(K, N, type));
-        ops.pack(packed, b, K, N, N, 1, type);
+        ops.pack(packed, b, K, N, 0, N, N, 1, type);
         return packed;
       });
       let next = 0;

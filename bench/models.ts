@@ -1,39 +1,45 @@
 /** The model of the training benchmarks: 6 layers, width 384, 6 heads of 64, hidden 1024, vocabulary 512. */
-import type { ModelConfig } from '../src/engine/local/config.ts';
+import { parseModelConfig, type ModelConfig } from '../src/engine/local/config.ts';
 import type { LoadedModel } from '../src/engine/local/directory.ts';
 import { makeLayout } from '../src/engine/local/weights.ts';
-import { makeRng } from '../src/lib/rng.ts';
+import { hash32 } from '../src/lib/rng.ts';
 
-export const BENCH_CONFIG: ModelConfig = {
-  vocabularySize: 512,
-  hiddenSize: 384,
-  intermediateSize: 1024,
-  layers: 6,
-  heads: 6,
-  kvHeads: 6,
-  headSize: 64,
-  rmsEpsilon: 1e-5,
-  ropeTheta: 10000,
-  contextLength: 512,
-  tiedHead: false,
-};
+export const BENCH_CONFIG = parseModelConfig(
+  {
+    model_type: 'llama',
+    vocab_size: 512,
+    hidden_size: 384,
+    intermediate_size: 1024,
+    num_hidden_layers: 6,
+    num_attention_heads: 6,
+    rms_norm_eps: 1e-5,
+    max_position_embeddings: 512,
+  },
+  'bench',
+);
 
-export function benchModel(): LoadedModel {
-  const layout = makeLayout(BENCH_CONFIG);
+/** Random weights of a shape: uniform, with the variance that keeps activations of one size. */
+export function randomModel(config: ModelConfig): LoadedModel {
+  const layout = makeLayout(config);
   return {
     directory: '',
     configJson: {},
-    config: BENCH_CONFIG,
+    config,
     layout,
     modelHash: 'bench',
-    fill(values) {
-      const rng = makeRng(1);
-      for (const { shape, offset, length } of layout.parameters) {
-        for (let i = 0; i < length; i++)
-          values[offset + i] = shape.length === 1 ? 1 : (rng.next() - 0.5) / Math.sqrt(shape[1] as number);
-      }
+    adapter: null,
+    read({ shape, offset }, from, count, into) {
+      const isVector = shape.length === 1;
+      const scale = isVector ? 0 : 2 ** -32 / Math.sqrt(shape[1] as number);
+      for (let i = 0; i < count; i++)
+        into[i] = isVector ? 1 : (hash32(1, offset + from + i, 0) - 2 ** 31) * scale;
     },
+    close: () => undefined,
   };
+}
+
+export function benchModel(): LoadedModel {
+  return randomModel(BENCH_CONFIG);
 }
 
 /** Forward and backward through the layers and the head: 6 per weight and token, and causal attention. */

@@ -1,25 +1,33 @@
 /**
  * `r3 doctor`: what this machine offers (kernel builds, which is used and why, threads, speed, memory), and what a
- * model needs of it.
+ * model needs of it: bytes by purpose for the given options and step, and with --measure the seconds of such a step.
  */
 import { arch, cpus, freemem, platform, totalmem } from 'node:os';
 import type { Command } from 'commander';
-import { loadModelConfig } from '../engine/local/config.ts';
+import { planMemory, type MemoryPlan } from '../engine/local/memory.ts';
 import { explainKernels, loadKernels, type KernelReport } from '../kernels/load.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { bytesText, memoryRows, planMemory, type MemoryPlan } from './memory.ts';
-import { addExamples, threads } from './options.ts';
-import { checkModel, kernelBuild } from './session.ts';
+import { measureStep, type StepEstimate, type StepShape } from './measure-step.ts';
+import { bytesText, memoryRows } from './memory.ts';
+import {
+  addEngineOptions,
+  addExamples,
+  addLoraOptions,
+  integer,
+  loraOf,
+  usageError,
+  type EngineFlags,
+  type LoraFlags,
+} from './options.ts';
+import { adapterOf, engineOptions, kernelBuild, loraOptions, modelConfig } from './session.ts';
 import { renderTable } from './table.ts';
 
 /** Long enough for clocks to settle, short enough to wait for. */
 const PEAK_SECONDS = 0.3;
-/** Multiply-adds count as two; a gradient costs twice the forward pass. */
-const FLOPS_PER_WEIGHT_TOKEN = 6;
 
-interface Flags {
+interface Flags extends EngineFlags, LoraFlags, StepShape {
   model?: string;
-  threads?: number;
+  measure?: boolean;
   json?: boolean;
 }
 
@@ -36,50 +44,87 @@ interface Machine {
   };
 }
 
-const USES = {
-  'sample, f32': { dtype: 'f32', trainable: false, reference: false },
-  'sample, bf16': { dtype: 'bf16', trainable: false, reference: false },
-  'train, f32': { dtype: 'f32', trainable: true, reference: true },
-  'train, bf16': { dtype: 'bf16', trainable: true, reference: true },
-} as const;
+interface Needs {
+  sampling: MemoryPlan;
+  training: MemoryPlan;
+  step: StepShape;
+  seconds?: StepEstimate;
+}
 
 export function define(command: Command, io: Io): void {
   command
     .description(
-      'Shows which kernels run here and why, how fast they are, and with --model what a model needs.',
+      'Shows which kernels run here and why, how fast they are, and with --model what a model needs to sample and to train.',
     )
     .option('--model <dir>', 'a model folder: its parameters, and memory to sample and to train')
-    .addOption(threads())
-    .option('--json', 'all of it as one line of JSON');
+    .option(
+      '--measure',
+      'open the model, compute a little of a step, and estimate the seconds of a whole one',
+    )
+    .addOption(integer('--groups <n>', 'a step: failures, each with its reflections', { min: 1 }).default(4))
+    .addOption(integer('--num-generations <n>', 'a step: reflections on each failure', { min: 1 }).default(8))
+    .addOption(
+      integer('--prompt-tokens <n>', 'a step: tokens before a reflection, attempt included', {
+        min: 1,
+      }).default(300),
+    )
+    .addOption(integer('--reflection-tokens <n>', 'a step: tokens of a reflection', { min: 1 }).default(96))
+    .addOption(
+      integer('--bridge-tokens <n>', 'a step: tokens between reflection and retry', { min: 1 }).default(40),
+    )
+    .addOption(integer('--retry-tokens <n>', 'a step: tokens of a retry', { min: 1 }).default(64));
+  addEngineOptions(addLoraOptions(command)).option('--json', 'all of it as one line of JSON');
   addExamples(
     command,
     `
   r3 doctor
-  r3 doctor --model DIR
+  r3 doctor --model DIR --dtype bf16 --lora 16 --measure
   R3_KERNELS=wasm r3 doctor --threads 1`,
   );
   command.action((flags: Flags) => doctor(flags, io));
 }
 
 async function doctor(flags: Flags, io: Io): Promise<void> {
-  if (flags.model !== undefined) checkModel(flags.model);
+  if (flags.measure === true && flags.model === undefined)
+    throw usageError('--measure: expected --model with a folder, got none');
+  const plans = flags.model === undefined ? undefined : plansOf(flags.model, flags);
   const machine = await examine(flags.threads, io);
-  const plans =
-    flags.model === undefined
-      ? undefined
-      : Object.entries(USES).map(([use, options]) => ({ use, plan: planOf(flags.model ?? '', options) }));
+  const needs =
+    plans !== undefined && flags.model !== undefined && flags.measure === true
+      ? {
+          ...plans,
+          seconds: await measureStep(io, plans.step, {
+            model: flags.model,
+            ...engineOptions(flags),
+            ...loraOptions(flags),
+          }),
+        }
+      : plans;
   if (flags.json === true) {
-    const model =
-      plans === undefined ? {} : { model: Object.fromEntries(plans.map(({ use, plan }) => [use, plan])) };
-    printJson(io, { ...machine, ...model });
+    printJson(io, { ...machine, ...(needs === undefined ? {} : { model: needs }) });
     return;
   }
   giveMachine(machine, io);
-  if (plans !== undefined) giveModel(plans, machine, io);
+  if (needs !== undefined) giveModel(needs, machine, io);
 }
 
-function planOf(model: string, options: (typeof USES)[keyof typeof USES]): MemoryPlan {
-  return planMemory(loadModelConfig(model).config, options);
+function plansOf(model: string, flags: Flags): Needs {
+  const { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens } = flags;
+  const step = { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens };
+  const config = modelConfig(model, flags.context);
+  const lora = loraOf(flags) ?? adapterOf(model);
+  const scoredTokens = groups * numGenerations * reflectionTokens;
+  const workload = {
+    sampledTokens: groups * (promptTokens + numGenerations * (reflectionTokens + bridgeTokens + retryTokens)),
+    trainedTokens: groups * promptTokens + scoredTokens,
+    scoredTokens,
+  };
+  const plan = (training: 'none' | 'full' | NonNullable<typeof lora>): MemoryPlan =>
+    planMemory(config, { dtype: flags.dtype, training, reference: training !== 'none', workload });
+  if (lora === undefined && flags.dtype === 'int8') {
+    throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
+  }
+  return { sampling: plan('none'), training: plan(lora ?? 'full'), step };
 }
 
 async function examine(threadCount: number | undefined, io: Io): Promise<Machine> {
@@ -129,29 +174,29 @@ function giveMachine({ node, platform: system, cpu, cores, memory, kernels }: Ma
   printLine(io, renderTable(['', 'here'], rows));
 }
 
-function giveModel(
-  plans: readonly { use: string; plan: MemoryPlan }[],
-  { kernels, memory }: Machine,
-  io: Io,
-): void {
-  const columns = plans.map(({ plan }) => memoryRows(plan));
-  const rows = (columns[0] ?? []).map(([name], row) => [
+function giveModel({ sampling, training, step, seconds }: Needs, { memory }: Machine, io: Io): void {
+  const columns = [memoryRows(sampling), memoryRows(training)];
+  const rows = memoryRows(sampling).map(([name], row) => [
     name,
     ...columns.map((column) => column[row]?.[1] ?? ''),
   ]);
-  printLine(io, `\n${renderTable(['', ...plans.map(({ use }) => use)], rows)}`);
-  const training = plans.filter(({ plan }) => plan.optimizerBytes > 0);
-  const tokens = training.map(({ use, plan }) => {
-    const peak = use.endsWith('bf16') ? kernels.peakGflops.bf16 : kernels.peakGflops.f32;
-    const perSecond = (peak * 1e9) / (FLOPS_PER_WEIGHT_TOKEN * plan.parameters);
-    return `${Number(perSecond.toPrecision(2)).toLocaleString('en')} (${use})`;
-  });
-  printLine(io, `\ntrained tokens per second, at the peak and no more: ${tokens.join(', ')}`);
-  const most = Math.max(...plans.map(({ plan }) => plan.totalBytes));
-  if (most > memory.totalBytes) {
+  const { groups, numGenerations: G, promptTokens, reflectionTokens, bridgeTokens, retryTokens } = step;
+  printLine(
+    io,
+    `\na step of ${groups} groups of ${G}: prompt ${promptTokens}, reflection ${reflectionTokens}, bridge ${bridgeTokens}, retry ${retryTokens} tokens`,
+  );
+  printLine(io, renderTable(['', 'to sample', 'to train'], rows));
+  if (seconds !== undefined) {
+    const { sample, train, total } = seconds;
     printLine(
       io,
-      `training may need ${bytesText(most)}: more than this machine's ${bytesText(memory.totalBytes)}`,
+      `\nseconds per step, estimated from a short measurement: ${total.toPrecision(3)} (sampling ${sample.toPrecision(3)}, training ${train.toPrecision(3)})`,
+    );
+  }
+  if (training.totalBytes > memory.totalBytes) {
+    printLine(
+      io,
+      `training needs ${bytesText(training.totalBytes)}: more than this machine's ${bytesText(memory.totalBytes)}. Less: --dtype bf16 or int8 with --lora, fewer or shorter reflections, a smaller --context.`,
     );
   }
 }

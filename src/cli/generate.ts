@@ -174,7 +174,10 @@ async function loadPrompts(
   flags: Flags,
 ): Promise<{ prompts: number[][]; stopIds: number[] }> {
   if (flags.tokens !== undefined) {
-    return { prompts: await loadTokenRows(flags.tokens, model), stopIds: tokenizer?.eosIds ?? eosIds(model) };
+    return {
+      prompts: await loadTokenRows(flags.tokens, model, flags.context),
+      stopIds: tokenizer?.eosIds ?? eosIds(model),
+    };
   }
   const texts = flags.prompt ?? [];
   if (tokenizer === undefined)

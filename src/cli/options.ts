@@ -3,6 +3,7 @@
  * what was got, never a number. Also the groups of options that several commands have in common.
  */
 import { Option, type Command } from 'commander';
+import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { Schedule } from '../schedule.ts';
 import type { TrainOptions } from '../train.ts';
@@ -106,20 +107,95 @@ export function givenOptions(command: Command): string[] {
 }
 
 export interface EngineFlags {
-  dtype: 'f32' | 'bf16';
+  dtype: 'f32' | 'bf16' | 'int8';
   threads?: number;
+  context?: number;
 }
 
 /** How the embedded engine computes. */
 export function addEngineOptions(command: Command): Command {
   return command
     .addOption(
-      choice('--dtype <type>', 'weights in products; master weights and sums are f32 in both', [
-        'f32',
-        'bf16',
-      ]).default('f32'),
+      choice(
+        '--dtype <type>',
+        'weights in products: f32, bf16, or int8 where they are not trained; sums are f32 in all',
+        ['f32', 'bf16', 'int8'],
+      ).default('f32'),
+    )
+    .addOption(
+      integer('--context <n>', "longest sequence, in tokens (default: the model's, at most 4096)", {
+        min: 1,
+      }),
     )
     .addOption(threads());
+}
+
+export interface LoraFlags {
+  lora?: number;
+  loraAlpha?: number;
+  loraDropout?: number;
+  rslora?: boolean;
+  targetModules?: string[];
+  loraLayers?: number[];
+}
+
+/** Adapters on frozen weights, with PEFT's names. */
+export function addLoraOptions(command: Command): Command {
+  return command
+    .addOption(
+      integer('--lora <rank>', 'train a LoRA adapter of this rank and keep the weights as they are', {
+        min: 1,
+      }),
+    )
+    .addOption(
+      real('--lora-alpha <x>', 'its product is scaled by alpha / rank (default: twice the rank)', {
+        above: 0,
+      }),
+    )
+    .addOption(
+      real('--lora-dropout <x>', "share of the adapter's inputs dropped in training (default: 0)", {
+        min: 0,
+        below: 1,
+      }),
+    )
+    .option('--rslora', 'scale by alpha / sqrt(rank) instead')
+    .addOption(
+      repeated(
+        '--target-modules <name...>',
+        'linear layers with adapters, such as q_proj v_proj (default: all but the head)',
+      ),
+    )
+    .addOption(integerList('--lora-layers <n...>', 'layers with adapters, counted from 0 (default: all)'));
+}
+
+/** The adapter that flags ask for. Throws a usage error for an option of one without --lora. */
+export function loraOf(flags: LoraFlags): LoraOptions | undefined {
+  const { lora: rank, loraAlpha, loraDropout, rslora, targetModules, loraLayers } = flags;
+  if (rank === undefined) {
+    const others = { loraAlpha, loraDropout, rslora, targetModules, loraLayers };
+    const [given] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+    if (given === undefined) return undefined;
+    const flag = given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw usageError(`--${flag}: expected --lora with a rank beside it, got none`);
+  }
+  return {
+    rank,
+    alpha: loraAlpha ?? 2 * rank,
+    dropout: loraDropout ?? 0,
+    rsLora: rslora ?? false,
+    targets: targetModules ?? 'all-linear',
+    layers: loraLayers ?? null,
+  };
+}
+
+/** Whole numbers of at least 0. */
+function integerList(flags: string, description: string): Option {
+  const one = integer(flags, description, { min: 0 });
+  const parse = one.parseArg as unknown as (text: string) => number;
+  return new Option(flags, description).argParser((text: string, before: number[] | undefined) => [
+    ...(before ?? []),
+    parse(text),
+  ]);
 }
 
 /** The optimizer, as a loop takes it. */

@@ -58,6 +58,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'log-probabilities and gradient norms of token sequences',
     load: () => import('./score.ts'),
   },
+  export: {
+    summary: 'write a trained model or adapter for transformers, PEFT and vLLM',
+    load: () => import('./export.ts'),
+  },
   show: {
     summary: "a run's latest numbers, and episodes to read",
     load: () => import('./show.ts'),

@@ -7,15 +7,21 @@ import type { Command } from 'commander';
 import type { Datum, Engine } from '../engine/engine.ts';
 import { crossEntropyLoss } from '../method/loss.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addEngineOptions, addExamples, type EngineFlags } from './options.ts';
-import { engineOptions, openEngine, withEngine } from './session.ts';
+import {
+  addEngineOptions,
+  addExamples,
+  addLoraOptions,
+  type EngineFlags,
+  type LoraFlags,
+} from './options.ts';
+import { engineOptions, loraOptions, openEngine, withEngine } from './session.ts';
 import { renderTable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 
 /** Sequences in one pass of the engine, which shares what their beginnings have in common. */
 const BATCH = 64;
 
-interface Flags extends EngineFlags {
+interface Flags extends EngineFlags, LoraFlags {
   tokens: string;
   gradients?: boolean;
   json?: boolean;
@@ -39,7 +45,7 @@ export function define(command: Command, io: Io): void {
       '--gradients',
       "add each line's loss (mean over its tokens after the first) and the norm of its gradient by every parameter",
     );
-  addEngineOptions(command).option(
+  addEngineOptions(addLoraOptions(command)).option(
     '--json',
     'one line of JSON for each sequence: {logprobs: [null, ...]}, with --gradients also {loss, gradientNorms}',
   );
@@ -53,9 +59,14 @@ export function define(command: Command, io: Io): void {
 }
 
 async function score(model: string, flags: Flags, io: Io): Promise<void> {
-  const rows = await loadTokenRows(flags.tokens, model);
+  const rows = await loadTokenRows(flags.tokens, model, flags.context);
   const gradients = flags.gradients === true;
-  const opening = openEngine(io, { model, trainable: gradients, ...engineOptions(flags) });
+  const opening = openEngine(io, {
+    model,
+    trainable: gradients,
+    ...engineOptions(flags),
+    ...loraOptions(flags),
+  });
   await withEngine(opening, async (engine) => {
     const table: (string | number)[][] = [];
     const give = (scored: Scored): void => {

@@ -8,6 +8,9 @@ import { join } from 'node:path';
 import { countdown } from '../tasks/countdown.ts';
 import { loadProblems } from '../tasks/rows.ts';
 import type { Engine } from '../engine/engine.ts';
+import { isAdapterFolder, loadAdapterConfig } from '../engine/local/adapter-files.ts';
+import type { LoraOptions } from '../engine/local/lora.ts';
+import { loadModelConfig, withContext, type ModelConfig } from '../engine/local/config.ts';
 import { openLocalEngine, type LocalEngineOptions } from '../engine/local/local-engine.ts';
 import type { KernelBuild } from '../kernels/load.ts';
 import { messageOf, R3Error } from '../lib/errors.ts';
@@ -16,7 +19,15 @@ import type { Prompts, Task } from '../method/task.ts';
 import type { PlayerOptions } from '../player.ts';
 import { checkNewRun } from '../runs/run.ts';
 import type { Io } from './io.ts';
-import { choice, orList, usageError, type EngineFlags, type PlayerFlags } from './options.ts';
+import {
+  choice,
+  loraOf,
+  orList,
+  usageError,
+  type EngineFlags,
+  type LoraFlags,
+  type PlayerFlags,
+} from './options.ts';
 import type { Option } from 'commander';
 
 const TASKS: readonly Task[] = [countdown];
@@ -71,8 +82,33 @@ export function kernelBuild(env: Io['env']): KernelBuild | undefined {
 }
 
 /** How the engine is opened, from the flags that ask for it. */
-export function engineOptions({ dtype, threads }: EngineFlags): EngineFlags {
-  return { dtype, ...(threads === undefined ? {} : { threads }) };
+export function engineOptions({
+  dtype,
+  threads,
+  context,
+}: EngineFlags): Pick<LocalEngineOptions, 'dtype' | 'threads' | 'contextLength'> {
+  return {
+    dtype,
+    ...(threads === undefined ? {} : { threads }),
+    ...(context === undefined ? {} : { contextLength: context }),
+  };
+}
+
+/** The adapter that training is to make, from the flags that ask for it. */
+export function loraOptions(flags: LoraFlags & { seed?: number }): Pick<LocalEngineOptions, 'lora' | 'seed'> {
+  const lora = loraOf(flags);
+  return { seed: flags.seed ?? 0, ...(lora === undefined ? {} : { lora }) };
+}
+
+/** The adapter that a model folder holds, where it is one. */
+export function adapterOf(directory: string): LoraOptions | undefined {
+  return isAdapterFolder(directory) ? loadAdapterConfig(directory).options : undefined;
+}
+
+/** What the engine will compute of a model, before it is opened. */
+export function modelConfig(directory: string, context?: number): ModelConfig {
+  checkModel(directory);
+  return withContext(loadModelConfig(directory).config, context);
 }
 
 /** Opens a model directory with the kernels that the environment asks for. */

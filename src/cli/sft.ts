@@ -5,9 +5,9 @@
  * stops after the step under way and saves the model so far.
  */
 import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import type { Command } from 'commander';
-import { loadModelConfig } from '../engine/local/config.ts';
+import { findWeights } from '../engine/local/weights-files.ts';
 import { R3Error } from '../lib/errors.ts';
 import { checkWritable } from '../lib/files.ts';
 import { makeRng } from '../lib/rng.ts';
@@ -20,6 +20,7 @@ import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';
 import {
   addEngineOptions,
   addExamples,
+  addLoraOptions,
   addOptimizerOptions,
   choice,
   integer,
@@ -28,12 +29,12 @@ import {
   repeated,
   usageError,
   type EngineFlags,
+  type LoraFlags,
   type OptimizerFlags,
 } from './options.ts';
-import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
+import { checkModel, engineOptions, loraOptions, modelConfig, openEngine, withEngine } from './session.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
-const WEIGHTS = 'model.safetensors';
 /** Which of the seed's streams orders rows. */
 const ORDER_STREAM = 0x5f7;
 
@@ -43,7 +44,7 @@ const OPTIMIZER = {
   adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
 } as const;
 
-interface Flags extends EngineFlags, OptimizerFlags {
+interface Flags extends EngineFlags, LoraFlags, OptimizerFlags {
   model: string;
   data: string[];
   out: string;
@@ -92,7 +93,10 @@ export function define(command: Command, io: Io): void {
       }),
     )
     .addOption(choice('--save-as <type>', 'how weights are stored', ['F32', 'BF16']).default('F32'));
-  addEngineOptions(command).option('--json', 'the last numbers as one line of JSON: {steps, nll, out}');
+  addEngineOptions(addLoraOptions(command)).option(
+    '--json',
+    'the last numbers as one line of JSON: {steps, nll, out}',
+  );
   addExamples(
     command,
     `
@@ -104,9 +108,10 @@ export function define(command: Command, io: Io): void {
 
 async function run(flags: Flags, io: Io): Promise<void> {
   checkModel(flags.model);
-  if (flags.initSeed !== undefined && existsSync(join(flags.model, WEIGHTS))) {
+  const weights = findWeights(flags.model);
+  if (flags.initSeed !== undefined && weights !== undefined) {
     throw usageError(
-      `--init-seed: expected a folder without weights, got ${flags.model}, which holds ${WEIGHTS}`,
+      `--init-seed: expected a folder without weights, got ${flags.model}, which holds ${basename(weights)}`,
     );
   }
   if (existsSync(flags.out)) {
@@ -120,7 +125,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
   const tokenizer = loadTokenizer(flags.model);
   const format = loadChatFormat(flags.model, tokenizer);
   const rows = await loadRows(flags.data);
-  checkRows(format, tokenizer, rows, loadModelConfig(flags.model).config.contextLength);
+  checkRows(format, tokenizer, rows, modelConfig(flags.model, flags.context).contextLength);
   const { batchSize, initSeed, saveAs } = flags;
   const steps = flags.steps ?? Math.ceil((flags.epochs * rows.length) / batchSize);
   const opening = openEngine(io, {
@@ -128,6 +133,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
     saveAs,
     ...(initSeed === undefined ? {} : { initSeed }),
     ...engineOptions(flags),
+    ...loraOptions(flags),
   });
   await withEngine(opening, async (engine) => {
     const progress = cliProgress(io);

@@ -2,10 +2,9 @@
  * Rows of token ids: a .jsonl file with `{"tokens": [1, 5, 9]}` on each line, checked against a model's config.
  */
 import { z } from 'zod';
-import { loadModelConfig } from '../engine/local/config.ts';
 import { explainIssue } from '../lib/json.ts';
 import { placeOf, readRows } from '../tasks/rows.ts';
-import { rowError } from './session.ts';
+import { modelConfig, rowError } from './session.ts';
 
 /** Far more than any context. */
 const MAX_TOKENS = 1 << 20;
@@ -15,8 +14,8 @@ const schema = z.looseObject({
 });
 
 /** The ids of all rows. Throws R3Error `bad-row` with file and line, `bad-file`. */
-export async function loadTokenRows(path: string, model: string): Promise<number[][]> {
-  const { vocabularySize, contextLength } = loadModelConfig(model).config;
+export async function loadTokenRows(path: string, model: string, context?: number): Promise<number[][]> {
+  const { vocabularySize, contextLength } = modelConfig(model, context);
   const rows: number[][] = [];
   for await (const { row, line } of readRows(path)) {
     const where = placeOf(path, line);

@@ -53,6 +53,8 @@ const config: TrainConfig = {
   kernels: 'native kernels (avx2), 2 threads, f32',
   kernelChanges: [],
   dtype: 'f32',
+  lora: null,
+  context: null,
   sampling: { temperature: 1, topK: undefined, maxAttemptTokens: 8, maxReflectionTokens: 8 },
   failures: { problems: '/data/p.jsonl', limit: null, samples: 1, maxPerProblem: 1 },
   train: defaultTrainOptions(),

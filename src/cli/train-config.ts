@@ -6,6 +6,7 @@
  */
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import { explainIssue, showValue } from '../lib/json.ts';
 import type { PlayerOptions } from '../player.ts';
@@ -15,11 +16,12 @@ import {
   optimizerOf,
   usageError,
   type EngineFlags,
+  type LoraFlags,
   type OptimizerFlags,
   type PlayerFlags,
 } from './options.ts';
 
-export interface TrainFlags extends EngineFlags, OptimizerFlags, PlayerFlags {
+export interface TrainFlags extends EngineFlags, LoraFlags, OptimizerFlags, PlayerFlags {
   task?: string;
   model?: string;
   problems?: string;
@@ -85,6 +87,15 @@ const trainSchema = z.strictObject({
   keepCheckpoints: count,
 }) satisfies z.ZodType<TrainOptions>;
 
+const loraSchema = z.strictObject({
+  rank: count,
+  alpha: share,
+  dropout: share,
+  rsLora: z.boolean(),
+  targets: z.union([z.literal('all-linear'), z.array(z.string())]),
+  layers: z.array(z.int()).nullable(),
+}) satisfies z.ZodType<LoraOptions>;
+
 const schema = z.strictObject({
   version: z.literal(1),
   command: z.literal('train'),
@@ -95,7 +106,11 @@ const schema = z.strictObject({
   kernels: z.string(),
   /** Other kernels that the run went on with, and the step from which. */
   kernelChanges: z.array(z.strictObject({ step: z.int(), kernels: z.string() })).default([]),
-  dtype: z.enum(['f32', 'bf16']),
+  dtype: z.enum(['f32', 'bf16', 'int8']),
+  /** The adapter that is trained; null: all weights, or the adapter that the model's folder is. */
+  lora: loraSchema.nullable().default(null),
+  /** The longest sequence; null: what the engine takes by itself. */
+  context: count.nullable().default(null),
   sampling: samplingSchema,
   /** Where failures come from until the first checkpoint has them. */
   failures: z.union([

@@ -10,7 +10,6 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { audit, requireAudit, type AuditCheck } from '../audit.ts';
-import { loadModelConfig } from '../engine/local/config.ts';
 import type { Engine } from '../engine/engine.ts';
 import { stoppable } from '../engine/stoppable.ts';
 import { R3Error } from '../lib/errors.ts';
@@ -23,15 +22,18 @@ import { stepFields } from '../step-fields.ts';
 import { defaultTrainOptions, requireEnough, saveCheckpoint, train } from '../train.ts';
 import { loadFailures } from './failures.ts';
 import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';
-import { bytesText, memoryRows, planMemory } from './memory.ts';
+import { planMemory } from '../engine/local/memory.ts';
+import { bytesText, memoryRows } from './memory.ts';
 import {
   addEngineOptions,
   addExamples,
+  addLoraOptions,
   addOptimizerOptions,
   addPlayerOptions,
   choice,
   givenOptions,
   integer,
+  loraOf,
   real,
   seed,
   usageError,
@@ -39,11 +41,14 @@ import {
 import type { Progress } from './progress.ts';
 import { warningsOfRun, writeRunReport } from './reading.ts';
 import {
+  adapterOf,
   checkModel,
   checkRunFolder,
   engineOptions,
   findTask,
   loadTaskProblems,
+  loraOptions,
+  modelConfig,
   nextRun,
   openEngine,
   playerOptions,
@@ -125,7 +130,7 @@ export function define(command: Command, io: Io): void {
       ),
     )
     .addOption(seed('the same seed and options give the same run, to the byte').default(defaults.seed));
-  addEngineOptions(addPlayerOptions(command))
+  addEngineOptions(addLoraOptions(addPlayerOptions(command)))
     .option('--dry-run', 'print what the run needs (memory, tokens per step) and stop')
     .option('--json', 'one line of JSON at the end: {run, stopped, steps, of, metrics, model, report}');
   addExamples(
@@ -196,8 +201,9 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
     );
   }
   checkRunFolder(directory);
-  const { contextLength } = loadModelConfig(existing(model)).config;
-  const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags) });
+  const { contextLength } = modelConfig(model, flags.context);
+  const lora = loraOptions(flags);
+  const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags), ...lora });
   await withEngine(opening, async (engine) => {
     const { modelHash, description } = engine.capabilities();
     const config: TrainConfig = {
@@ -209,6 +215,8 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       kernels: description,
       kernelChanges: [],
       dtype: flags.dtype,
+      lora: lora.lora ?? null,
+      context: flags.context ?? null,
       sampling: playerOptions(flags, contextLength),
       failures: source,
       train: trainOptions,
@@ -229,10 +237,16 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
   parseTrainConfig(readRun(directory).config, directory);
   await withRun(openRun(directory), async (run) => {
     const started = parseTrainConfig(run.config, directory);
-    const { dtype } = started;
+    const { dtype, lora, context, train: options } = started;
     const { task, prompts } = findTask(started.task, started.prompts.name);
     const model = existing(started.model.directory);
-    const opening = openEngine(io, { model, trainable: true, ...engineOptions({ ...flags, dtype }) });
+    const opening = openEngine(io, {
+      model,
+      trainable: true,
+      ...engineOptions({ ...flags, dtype, ...(context === null ? {} : { context }) }),
+      ...(lora === null ? {} : { lora }),
+      seed: options.seed,
+    });
     await withEngine(opening, async (engine) => {
       const { modelHash } = engine.capabilities();
       if (modelHash !== started.model.hash) {
@@ -426,11 +440,12 @@ async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
   const { task: taskName, model, source } = required(flags);
   const options = trainOptionsOf(flags);
   const { task } = findTask(taskName, flags.prompts);
-  const { config } = loadModelConfig(existing(model));
+  const config = modelConfig(model, flags.context);
   const sampling = playerOptions(flags, config.contextLength);
   const groups = options.failuresPerStep;
   const episodes = groups * options.reflectionsPerFailure;
-  const plan = planMemory(config, { dtype: flags.dtype, trainable: true, reference: options.beta > 0 });
+  const training = loraOf(flags) ?? adapterOf(model) ?? 'full';
+  const plan = planMemory(config, { dtype: flags.dtype, training, reference: options.beta > 0 });
   const data =
     'file' in source
       ? [...readJsonl(source.file)].length
@@ -449,7 +464,7 @@ async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
     ],
     ['tokens trained through per step, at most', `${trained}, with shared prefixes once`],
     ['tokens in one pass', `${plan.tokensKept}, or ${plan.tokensRecomputed} with layers computed again`],
-    ['checkpoint, two are kept', bytesText(12 * plan.parameters)],
+    ['checkpoint, two are kept', bytesText(12 * plan.trainedParameters)],
     ...memoryRows(plan),
   ];
   printLine(io, renderTable(['', 'needed'], rows));

@@ -116,7 +116,23 @@ describe('checked ops refuse', () => {
     expect(messageOfRefused(() => ops.gemm(2, 1, 3, floats(6), 2, 2, packed, floats(2), false, 'f32'))).toBe(
       'gemm a: expected at least 7 floats, got 6',
     );
-    expect(messageOfRefused(() => ops.pack(packed, floats(2), 3, 1, 1, 1, 'f32'))).toMatch(/^pack source: /);
+    expect(messageOfRefused(() => ops.pack(packed, floats(2), 3, 1, 0, 1, 1, 1, 'f32'))).toMatch(
+      /^pack source: /,
+    );
+  });
+
+  it('strips of columns that are not whole', () => {
+    const [K, N] = [2, 200];
+    const packed = floats(ops.packedLength(K, N, 'f32'));
+    const pack = (first: number, count: number): void =>
+      ops.pack(packed, floats(K * N), K, N, first, count, N, 1, 'f32');
+    pack(0, 96);
+    pack(96, 104);
+    expect(messageOfRefused(() => pack(50, 96))).toBe('pack first: expected a multiple of 96, got 50');
+    expect(messageOfRefused(() => pack(96, 105))).toBe('pack count: expected at most 104 columns, got 105');
+    expect(messageOfRefused(() => pack(0, 100))).toBe(
+      'pack count: expected a multiple of 96, or the 200 columns that are left, got 100',
+    );
   });
 
   it('sizes that are not whole or are negative', () => {
@@ -138,12 +154,22 @@ describe('checked ops refuse', () => {
     expect(
       messageOfRefused(() => ops.scatterAdd(2, 4, floats(8), Int32Array.from([-1, 0]), floats(12))),
     ).toBe('scatterAdd ids[0]: expected an index below 3, got -1');
+    expect(messageOfRefused(() => ops.gatherPacked(2, 4, 3, floats(12), ids, floats(8), 'f32'))).toBe(
+      'gatherPacked ids[1]: expected an index below 3, got 3',
+    );
     expect(messageOfRefused(() => ops.logprobs(2, 3, floats(6), ids, 1, floats(2), floats(2)))).toBe(
       'logprobs targets[1]: expected an index below 3, got 3',
     );
     expect(messageOfRefused(() => ops.logprobs(1, 3, floats(3), ids, 0, floats(1), floats(1)))).toBe(
       'logprobs temperature: expected a positive number, got 0',
     );
+  });
+
+  it('rates that drop everything', () => {
+    const drop = (rate: number): void => ops.dropout(1, 4, floats(4), rate, 1, 0, floats(4));
+    drop(0);
+    expect(messageOfRefused(() => drop(1))).toBe('dropout rate: expected a number from 0 to below 1, got 1');
+    expect(messageOfRefused(() => drop(NaN))).toMatch(/^dropout rate: /);
   });
 
   it('sampling parameters out of range', () => {

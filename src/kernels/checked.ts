@@ -9,7 +9,7 @@
  * floats are finite.
  */
 import { R3Error } from '../lib/errors.ts';
-import { PAGE_SIZE, RUN_INTS, SPAN_INTS, TREE_INTS } from './ops.ts';
+import { PACK_COLUMNS, PAGE_SIZE, RUN_INTS, SPAN_INTS, TREE_INTS } from './ops.ts';
 import type { AttentionShape, Ops } from './ops.ts';
 
 /** The largest f32 below 1. */
@@ -71,6 +71,17 @@ function checkSoftcap(op: string, softcap: number): void {
 /** Elements that a strided matrix reaches into. */
 function reach(rows: number, strideRow: number, columns: number, strideColumn: number): number {
   return rows === 0 || columns === 0 ? 0 : (rows - 1) * strideRow + (columns - 1) * strideColumn + 1;
+}
+
+/** A strip of the N columns of a packed matrix: whole strips, or what is left at the end. */
+function checkStrip(N: number, first: number, count: number): void {
+  checkSize('pack', 'first', first);
+  checkSize('pack', 'count', count);
+  if (first % PACK_COLUMNS !== 0) fail('pack first', `a multiple of ${PACK_COLUMNS}`, first);
+  if (first + count > N) fail('pack count', `at most ${N - first} columns`, count);
+  if (first + count < N && count % PACK_COLUMNS !== 0) {
+    fail('pack count', `a multiple of ${PACK_COLUMNS}, or the ${N - first} columns that are left`, count);
+  }
 }
 
 function checkHeads(op: string, heads: number, kvHeads: number, headSize: number): void {
@@ -229,14 +240,31 @@ export function checkedOps(ops: Ops): Ops {
       checkSize('packedLength', 'N', N);
       return ops.packedLength(K, N, type);
     },
-    pack(packed, source, K, N, strideK, strideN, type) {
+    pack(packed, source, K, N, first, count, strideK, strideN, type) {
       checkSize('pack', 'K', K);
       checkSize('pack', 'N', N);
+      checkStrip(N, first, count);
       checkSize('pack', 'strideK', strideK);
       checkSize('pack', 'strideN', strideN);
-      checkFloats('pack', 'source', source, reach(K, strideK, N, strideN));
+      checkFloats('pack', 'source', source, reach(K, strideK, count, strideN));
       checkFloats('pack', 'packed', packed, ops.packedLength(K, N, type));
-      ops.pack(packed, source, K, N, strideK, strideN, type);
+      ops.pack(packed, source, K, N, first, count, strideK, strideN, type);
+    },
+    gatherPacked(R, K, N, packed, ids, out, type) {
+      checkSize('gatherPacked', 'R', R);
+      checkSize('gatherPacked', 'K', K);
+      checkSize('gatherPacked', 'N', N);
+      checkFloats('gatherPacked', 'packed', packed, ops.packedLength(K, N, type));
+      checkIds('gatherPacked', 'ids', ids, R, N);
+      checkFloats('gatherPacked', 'out', out, R * K);
+      ops.gatherPacked(R, K, N, packed, ids, out, type);
+    },
+    transposePacked(to, from, K, N, fromType, toType) {
+      checkSize('transposePacked', 'K', K);
+      checkSize('transposePacked', 'N', N);
+      checkFloats('transposePacked', 'from', from, ops.packedLength(K, N, fromType));
+      checkFloats('transposePacked', 'to', to, ops.packedLength(N, K, toType));
+      ops.transposePacked(to, from, K, N, fromType, toType);
     },
     gemm(M, N, K, a, strideM, strideK, packed, c, accumulate, type) {
       checkSize('gemm', 'M', M);
@@ -407,6 +435,16 @@ export function checkedOps(ops: Ops): Ops {
       ops.gatedUnitBackward(R, F, activation, gateUp, dOut, dGateUp, out);
     },
 
+    dropout(R, C, x, rate, seed, firstRow, out) {
+      checkSize('dropout', 'R', R);
+      checkSize('dropout', 'C', C);
+      checkSize('dropout', 'seed', seed);
+      checkSize('dropout', 'firstRow', firstRow);
+      if (!(rate >= 0 && rate <= LARGEST_BELOW_ONE)) fail('dropout rate', 'a number from 0 to below 1', rate);
+      checkFloats('dropout', 'x', x, R * C);
+      checkFloats('dropout', 'out', out, R * C);
+      ops.dropout(R, C, x, rate, seed, firstRow, out);
+    },
     softcap(n, cap, x) {
       checkSize('softcap', 'n', n);
       checkPositive('softcap', 'cap', cap);
@@ -469,6 +507,7 @@ export function checkedOps(ops: Ops): Ops {
     },
 
     measurePeak: (type, seconds) => ops.measurePeak(type, seconds),
+    measureBandwidth: (x, seconds) => ops.measureBandwidth(x, seconds),
     close: () => ops.close(),
   };
 }

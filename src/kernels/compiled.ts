@@ -7,7 +7,7 @@
  */
 import type { Activation, Ops, PackedType } from './ops.ts';
 
-const TYPES = { f32: 0, bf16: 1 } as const satisfies Record<PackedType, number>;
+const TYPES = { f32: 0, bf16: 1, int8: 2 } as const satisfies Record<PackedType, number>;
 const ACTIVATIONS = { silu: 0, gelu: 1 } as const satisfies Record<Activation, number>;
 
 /** The C functions, by name. Each returns a number, 0 where the op has no result. */
@@ -15,10 +15,20 @@ export type CompiledFunctions<Address> = Record<OpName, (...values: (number | Ad
 type OpName =
   | Exclude<
       keyof Ops,
-      'build' | 'variant' | 'threads' | 'f32' | 'i32' | 'free' | 'memory' | 'measurePeak' | 'close'
+      | 'build'
+      | 'variant'
+      | 'threads'
+      | 'f32'
+      | 'i32'
+      | 'free'
+      | 'memory'
+      | 'measurePeak'
+      | 'measureBandwidth'
+      | 'close'
     >
-  | 'peak';
-type CompiledOps = Pick<Ops, Exclude<OpName, 'peak'> | 'measurePeak'>;
+  | 'peak'
+  | 'read';
+type CompiledOps = Pick<Ops, Exclude<OpName, 'peak' | 'read'> | 'measurePeak' | 'measureBandwidth'>;
 
 /** The ops over the C functions; `at` turns a buffer into what they take. */
 export function makeCompiledOps<Address>(
@@ -28,8 +38,12 @@ export function makeCompiledOps<Address>(
 ): CompiledOps {
   return {
     packedLength: (K, N, type) => c.packedLength(K, N, TYPES[type]),
-    pack: (packed, source, K, N, strideK, strideN, type) =>
-      void c.pack(threads, at(packed), at(source), K, N, strideK, strideN, TYPES[type]),
+    pack: (packed, source, K, N, first, count, strideK, strideN, type) =>
+      void c.pack(threads, at(packed), at(source), K, N, first, count, strideK, strideN, TYPES[type]),
+    gatherPacked: (R, K, N, packed, ids, out, type) =>
+      void c.gatherPacked(threads, R, K, N, at(packed), at(ids), at(out), TYPES[type]),
+    transposePacked: (to, from, K, N, fromType, toType) =>
+      void c.transposePacked(threads, at(to), at(from), K, N, TYPES[fromType], TYPES[toType]),
     gemm: (M, N, K, a, strideM, strideK, packed, out, accumulate, type) =>
       void c.gemm(
         threads,
@@ -180,6 +194,8 @@ export function makeCompiledOps<Address>(
         at(dGateUp),
         at(out),
       ),
+    dropout: (R, C, x, rate, seed, firstRow, out) =>
+      void c.dropout(threads, R, C, at(x), rate, seed >>> 0, firstRow >>> 0, at(out)),
     softcap: (n, cap, x) => void c.softcap(threads, n, cap, at(x)),
     scale: (n, factor, x) => void c.scale(threads, n, factor, at(x)),
     logprobs: (R, V, logits, targets, temperature, logsumexp, logprob) =>
@@ -228,15 +244,20 @@ export function makeCompiledOps<Address>(
         s.gradientScale,
       ),
     sumSquares: (n, x) => c.sumSquares(threads, n, at(x)),
-    measurePeak: (type, seconds) => measurePeak((rounds) => c.peak(threads, rounds, TYPES[type]), seconds),
+    measurePeak: (type, seconds) => bestRate((rounds) => c.peak(threads, rounds, TYPES[type]), 1000, seconds),
+    measureBandwidth: (x, seconds) =>
+      bestRate((rounds) => c.read(threads, rounds, x.length, at(x)), 1, seconds),
   };
 }
 
-/** The best of short bursts: a burst during which another process took a core says nothing about this one. */
-function measurePeak(burst: (rounds: number) => number, seconds: number): number {
+/**
+ * Billions per second of what `burst` counts: the best of short bursts, because one during which another process took a
+ * core says nothing about this one.
+ */
+function bestRate(burst: (rounds: number) => number, firstRounds: number, seconds: number): number {
   const targetMs = 4;
   const start = performance.now();
-  let rounds = 1000;
+  let rounds = firstRounds;
   let best = 0;
   do {
     const from = performance.now();

@@ -24,7 +24,7 @@ export const reference = checkedOps(makeReferenceOps());
 export const RUNS = { numRuns: 30, seed: 1 };
 export const size = (most: number): fc.Arbitrary<number> => fc.integer({ min: 1, max: most });
 export const seed = fc.integer({ min: 1, max: 1e6 });
-export const packedType = fc.constantFrom<PackedType>('f32', 'bf16');
+export const packedType = fc.constantFrom<PackedType>('f32', 'bf16', 'int8');
 export const headSize = fc.constantFrom(16, 32, 48, 64, 128);
 /** Query heads and key/value heads. */
 export const heads = fc.constantFrom<[number, number]>([1, 1], [2, 1], [4, 2], [3, 3], [6, 2], [9, 3]);

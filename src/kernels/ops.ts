@@ -18,8 +18,16 @@
 
 export const PAGE_SIZE = 16;
 
-/** How a packed weight matrix is stored. Accumulation is f32 in both. */
-export type PackedType = 'f32' | 'bf16';
+/** Columns of a matrix may be packed strip by strip; each strip begins at a multiple of this. */
+export const PACK_COLUMNS = 96;
+
+/**
+ * How a packed weight matrix is stored. Accumulation is f32 in all.
+ * int8: weights only, symmetric, per column and block of k: scale = max |w| / 127 and q = w / scale (0 where all are
+ * 0), both rounded to f32, then q to an integer, ties to even. Blocks: with G = ceil(K / 4) groups of four k, there are
+ * ceil(G / 64) blocks of 4 ceil(G / ceil(G / 64)) k, at most 256; the last may be shorter.
+ */
+export type PackedType = 'f32' | 'bf16' | 'int8';
 
 /** Of a gated unit: x sigmoid(x), or the tanh form of GELU, which is x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). */
 export type Activation = 'silu' | 'gelu';
@@ -95,12 +103,18 @@ export interface Ops {
 
   /** Floats that a packed B[K,N] takes. */
   packedLength(K: number, N: number, type: PackedType): number;
-  /** packed = B, where B(k,n) = source[k*strideK + n*strideN]. bf16 rounds to nearest even. */
+  /**
+   * Packs the columns first..first + count of B[K,N]: B(k, first + n) = source[k*strideK + n*strideN]. `packed` is that
+   * of the whole B. first is a multiple of PACK_COLUMNS, and so is count unless the strip ends at N. bf16 rounds to
+   * nearest even.
+   */
   pack(
     packed: Float32Array,
     source: Float32Array,
     K: number,
     N: number,
+    first: number,
+    count: number,
     strideK: number,
     strideN: number,
     type: PackedType,
@@ -108,7 +122,8 @@ export interface Ops {
   /**
    * C = A B, or C += A B. A(m,k) = a[m*strideM + k*strideK]; c is [M, N], contiguous.
    * Each output element is summed over k in one fixed order that depends on K and the build only.
-   * With bf16, A is rounded to nearest even first.
+   * With bf16, A is rounded to nearest even first. With int8, A stays f32: within a block a(k) q(k, n) is summed over k
+   * ascending, the sum is multiplied by the block's scale and rounded, and blocks are added to C in order.
    */
   gemm(
     M: number,
@@ -121,6 +136,26 @@ export interface Ops {
     c: Float32Array,
     accumulate: boolean,
     type: PackedType,
+  ): void;
+
+  /** out[r, k] = B(k, ids[r]) of a packed B[K,N], as products see it: bf16 rounded, int8 scale times q. */
+  gatherPacked(
+    R: number,
+    K: number,
+    N: number,
+    packed: Float32Array,
+    ids: Int32Array,
+    out: Float32Array,
+    type: PackedType,
+  ): void;
+  /** to = the packed transpose B'[N,K], B'(n, k) = B(k, n) as products see it, of the packed B[K,N] in `from`. */
+  transposePacked(
+    to: Float32Array,
+    from: Float32Array,
+    K: number,
+    N: number,
+    fromType: PackedType,
+    toType: 'f32' | 'bf16',
   ): void;
 
   /** out[r] = table[ids[r]], rows of C floats. */
@@ -270,6 +305,19 @@ export interface Ops {
     out: Float32Array,
   ): void;
 
+  /**
+   * x [R, C]. out[r, c] = 0 where hash32(seed, firstRow + r, c) < rate 2^32, else x[r, c] / (1 - rate), as a product with
+   * the f32 nearest to 1 / (1 - rate). hash32 is that of lib/rng.ts; seed is an unsigned 32-bit integer. out may be x.
+   */
+  dropout(
+    R: number,
+    C: number,
+    x: Float32Array,
+    rate: number,
+    seed: number,
+    firstRow: number,
+    out: Float32Array,
+  ): void;
   /** In place: x = cap tanh(x / cap). */
   softcap(n: number, cap: number, x: Float32Array): void;
   /** In place: x *= factor, which is rounded to f32 first. */
@@ -322,8 +370,10 @@ export interface Ops {
   /** sum x^2 in f64, over blocks of 65536 in order. */
   sumSquares(n: number, x: Float32Array): number;
 
-  /** Multiply-add peak of this build, GFLOP/s, all threads, measured for about `seconds`. `bf16` counts bf16 products where the variant has them, else f32. */
+  /** Multiply-add peak of this build, GFLOP/s, all threads, measured for about `seconds`. `bf16` counts bf16 products where the variant has them; the others f32. */
   measurePeak(type: PackedType, seconds: number): number;
+  /** How fast all threads together read `x`, GB/s, measured for about `seconds`. */
+  measureBandwidth(x: Float32Array, seconds: number): number;
   /** Stops the threads. */
   close(): void;
 }

@@ -14,7 +14,7 @@ test.each(builds.map(({ build }) => build))('%s: every job of many is done once'
   const source = ops.f32(K * C);
   source.forEach((_, i) => (source[i] = Math.sin(i)));
   const packed = ops.f32(ops.packedLength(K, C, 'f32'));
-  ops.pack(packed, source, K, C, C, 1, 'f32');
+  ops.pack(packed, source, K, C, 0, C, C, 1, 'f32');
   const jobs = [40, 96, 300].map((rows) => ({
     rows,
     out: ops.f32(rows * C),

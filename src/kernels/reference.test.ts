@@ -69,7 +69,7 @@ describe('reference', () => {
     const b = randomFloats(K * N, 2);
     const c = new Float32Array(M * N);
     const packed = ops.f32(ops.packedLength(K, N, 'bf16'));
-    ops.pack(packed, b, K, N, N, 1, 'bf16');
+    ops.pack(packed, b, K, N, 0, N, N, 1, 'bf16');
     ops.gemm(M, N, K, a, K, 1, packed, c, false, 'bf16');
     const expected = c.map((_, i) => {
       const [m, n] = [Math.floor(i / N), i % N];
@@ -78,6 +78,24 @@ describe('reference', () => {
       return sum;
     });
     expectClose('gemm bf16', c, expected, { absolute: 0, relative: 1e-7 });
+  });
+
+  it('packs int8 per column and block, in steps of the largest value over 127', () => {
+    const [K, N] = [3, 2];
+    const packed = ops.f32(ops.packedLength(K, N, 'int8'));
+    ops.pack(packed, Float32Array.from([254, 0, -3, 0, 2.9, 0]), K, N, 0, N, N, 1, 'int8');
+    const seen = new Float32Array(K * N);
+    ops.gatherPacked(N, K, N, packed, Int32Array.from([0, 1]), seen, 'int8');
+    // In steps of 2; -1.5 is halfway and goes to -2, the even one.
+    expect([...seen]).toEqual([254, -4, 2, 0, 0, 0]);
+    // 300 rows are two blocks, of 152 and 148: a large value in one leaves the other's steps alone.
+    const column = Float32Array.from({ length: 300 }, (_, k) => (k === 0 ? 1270 : 1));
+    const long = ops.f32(ops.packedLength(300, 1, 'int8'));
+    ops.pack(long, column, 300, 1, 0, 1, 1, 1, 'int8');
+    const read = new Float32Array(300);
+    ops.gatherPacked(1, 300, 1, long, Int32Array.from([0]), read, 'int8');
+    expect(read.indexOf(1)).toBe(152);
+    expect(read.slice(152).every((value) => value === 1)).toBe(true);
   });
 
   it('scatterAdd is the transpose of gather', () => {

@@ -4,11 +4,12 @@
  * One function per op, in the order of ops.ts, where behaviour and shapes are documented; here the loops
  * follow the formulas. Storage is f32; every sum is accumulated in f64 (a JavaScript number) and rounded
  * once when it is stored, in the order that ops.ts fixes. A packed matrix is the plain matrix [K, N];
- * bf16 values are rounded and kept as f32.
+ * bf16 values are rounded and kept as f32, and so are the integers of int8, with their scales behind them.
  *
  * It checks nothing: checked.ts does that for all builds. An index that is in range by shape is read with `!`.
  */
 import { R3Error } from '../lib/errors.ts';
+import { hash32 } from '../lib/rng.ts';
 import { PAGE_SIZE, RUN_INTS, SPAN_INTS, TREE_INTS } from './ops.ts';
 import type { Activation, AdamScalars, AttentionShape, Ops, PackedType, SampleRows } from './ops.ts';
 
@@ -36,19 +37,63 @@ function joinPairwise(partials: Float64Array): number {
   return partials[0]!;
 }
 
+/** k per int8 block of a matrix of K rows: ops.ts, PackedType. */
+function blockLength(K: number): number {
+  const groups = Math.ceil(K / 4);
+  return 4 * Math.ceil(groups / Math.max(1, Math.ceil(groups / 64)));
+}
+
+/** An int8 matrix is q [K, N], then the scales [block, N]. */
+function packedLength(K: number, N: number, type: PackedType): number {
+  return K * N + (type === 'int8' && K > 0 ? Math.ceil(K / blockLength(K)) * N : 0);
+}
+
+/** To the nearest integer, ties to even. */
+function roundHalfEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
+}
+
 function pack(
   packed: Float32Array,
   source: Float32Array,
   K: number,
   N: number,
+  first: number,
+  count: number,
   strideK: number,
   strideN: number,
   type: PackedType,
 ): void {
-  for (let k = 0; k < K; k++) {
-    for (let n = 0; n < N; n++) {
-      const value = source[k * strideK + n * strideN]!;
-      packed[k * N + n] = type === 'bf16' ? roundToBf16(value) : value;
+  for (let n = 0; n < count; n++) {
+    const value = (k: number): number => source[k * strideK + n * strideN]!;
+    const to = first + n;
+    if (type === 'int8') {
+      packInt8(packed, K, N, to, value);
+      continue;
+    }
+    for (let k = 0; k < K; k++) packed[k * N + to] = type === 'bf16' ? roundToBf16(value(k)) : value(k);
+  }
+}
+
+function packInt8(
+  packed: Float32Array,
+  K: number,
+  N: number,
+  column: number,
+  value: (k: number) => number,
+): void {
+  const length = blockLength(K);
+  for (let start = 0, block = 0; start < K; start += length, block++) {
+    const end = Math.min(start + length, K);
+    let largest = 0;
+    for (let k = start; k < end; k++) largest = Math.max(largest, Math.abs(value(k)));
+    const unit = Math.fround(largest / 127);
+    packed[(K + block) * N + column] = unit;
+    for (let k = start; k < end; k++) {
+      const q = unit > 0 ? roundHalfEven(Math.fround(value(k) / unit)) : 0;
+      packed[k * N + column] = Math.max(-127, Math.min(127, q));
     }
   }
 }
@@ -66,16 +111,67 @@ function gemm(
   type: PackedType,
 ): void {
   const sums = new Float64Array(N);
+  const blockSums = new Float64Array(N);
+  const length = type === 'int8' ? blockLength(K) : K;
   for (let m = 0; m < M; m++) {
     sums.fill(0);
-    for (let k = 0; k < K; k++) {
-      const stored = a[m * strideM + k * strideK]!;
-      const value = type === 'bf16' ? roundToBf16(stored) : stored;
-      const from = k * N;
-      for (let n = 0; n < N; n++) sums[n]! += value * packed[from + n]!;
+    for (let start = 0, block = 0; start < K; start += length, block++) {
+      blockSums.fill(0);
+      for (let k = start; k < Math.min(start + length, K); k++) {
+        const stored = a[m * strideM + k * strideK]!;
+        const value = type === 'bf16' ? roundToBf16(stored) : stored;
+        const from = k * N;
+        for (let n = 0; n < N; n++) blockSums[n]! += value * packed[from + n]!;
+      }
+      const units = (K + block) * N;
+      for (let n = 0; n < N; n++) sums[n]! += blockSums[n]! * (type === 'int8' ? packed[units + n]! : 1);
     }
     const to = m * N;
     for (let n = 0; n < N; n++) c[to + n] = accumulate ? c[to + n]! + sums[n]! : sums[n]!;
+  }
+}
+
+/** B(k, n) as products see it, in f32. */
+function packedValue(
+  packed: Float32Array,
+  K: number,
+  N: number,
+  k: number,
+  n: number,
+  type: PackedType,
+): number {
+  const stored = packed[k * N + n]!;
+  if (type !== 'int8') return stored;
+  return Math.fround(stored * packed[(K + Math.floor(k / blockLength(K))) * N + n]!);
+}
+
+function gatherPacked(
+  R: number,
+  K: number,
+  N: number,
+  packed: Float32Array,
+  ids: Int32Array,
+  out: Float32Array,
+  type: PackedType,
+): void {
+  for (let r = 0; r < R; r++) {
+    for (let k = 0; k < K; k++) out[r * K + k] = packedValue(packed, K, N, k, ids[r]!, type);
+  }
+}
+
+function transposePacked(
+  to: Float32Array,
+  from: Float32Array,
+  K: number,
+  N: number,
+  fromType: PackedType,
+  toType: 'f32' | 'bf16',
+): void {
+  for (let n = 0; n < N; n++) {
+    for (let k = 0; k < K; k++) {
+      const value = packedValue(from, K, N, k, n, fromType);
+      to[n * K + k] = toType === 'bf16' ? roundToBf16(value) : value;
+    }
   }
 }
 
@@ -521,6 +617,24 @@ function gatedUnitBackward(
   }
 }
 
+function dropout(
+  R: number,
+  C: number,
+  x: Float32Array,
+  rate: number,
+  seed: number,
+  firstRow: number,
+  out: Float32Array,
+): void {
+  const factor = Math.fround(1 / (1 - rate));
+  for (let r = 0; r < R; r++) {
+    for (let c = 0; c < C; c++) {
+      const dropped = hash32(seed, firstRow + r, c) < rate * 2 ** 32;
+      out[r * C + c] = dropped ? 0 : x[r * C + c]! * factor;
+    }
+  }
+}
+
 function softcap(n: number, cap: number, x: Float32Array): void {
   for (let i = 0; i < n; i++) x[i] = cap * Math.tanh(x[i]! / cap);
 }
@@ -712,6 +826,21 @@ function measurePeak(_type: PackedType, seconds: number): number {
   return Number.isNaN(a + b + c + d) ? 0 : operations / elapsed / 1e9;
 }
 
+/** A sum over x, again and again until the time is over. */
+function measureBandwidth(x: Float32Array, seconds: number): number {
+  const start = performance.now();
+  let bytes = 0;
+  let elapsed = 0;
+  let sum = 0;
+  do {
+    for (let i = 0; i < x.length; i++) sum += x[i]!;
+    bytes += x.byteLength;
+    elapsed = (performance.now() - start) / 1000;
+  } while (elapsed < seconds);
+  // The sum is read so that the loop cannot be dropped.
+  return Number.isNaN(sum) ? 0 : bytes / elapsed / 1e9;
+}
+
 /** The reference build. It runs on the calling thread; `threads` is only reported. */
 export function makeReferenceOps(threads = 1): Ops {
   // Buffers that are handed out now: what `free` gives back is known to be ours, and is given back once.
@@ -747,9 +876,11 @@ export function makeReferenceOps(threads = 1): Ops {
       if (owned.delete(view.buffer)) bytes -= view.buffer.byteLength;
     },
     memory: () => ({ bytes, peakBytes }),
-    packedLength: (K, N) => K * N,
+    packedLength,
     pack,
     gemm,
+    gatherPacked,
+    transposePacked,
     gather,
     scatterAdd,
     rmsNorm,
@@ -762,6 +893,7 @@ export function makeReferenceOps(threads = 1): Ops {
     attentionBackward,
     gatedUnit,
     gatedUnitBackward,
+    dropout,
     softcap,
     scale: multiply,
     logprobs,
@@ -770,6 +902,7 @@ export function makeReferenceOps(threads = 1): Ops {
     adamW,
     sumSquares,
     measurePeak,
+    measureBandwidth,
     close() {},
   };
 }

@@ -1,9 +1,10 @@
 /**
- * The ops that go row by row: gather and scatterAdd, rmsNorm, qkNorm, ropeStore, gatedUnit, scale, forward and
+ * The ops that go row by row: gather and scatterAdd, rmsNorm, qkNorm, ropeStore, gatedUnit, dropout, scale, forward and
  * backward. Equal to the reference; a row has the same bits alone and in the batch. Over every build (ops-suite.ts).
  */
 import * as fc from 'fast-check';
-import { it } from 'vitest';
+import { expect, it } from 'vitest';
+import { hash32 } from '../lib/rng.ts';
 import type { Activation, Ops } from './ops.ts';
 import {
   describeBuilds,
@@ -434,6 +435,58 @@ describeBuilds('gatedUnit', (build) => {
     const gateUp = randomFloats(5 * 36, 3, 4);
     build.expectSameForViews('gatedUnit', (each) => [runGatedUnit(each, 18, 'gelu', gateUp)]);
     build.expectSameForViews('gatedUnitBackward', (each) => runGatedUnitBackward(each, 5, 18, 'gelu', 1));
+  });
+});
+
+describeBuilds('dropout', (build) => {
+  const run = (
+    each: Ops,
+    R: number,
+    C: number,
+    rate: number,
+    rngSeed: number,
+    firstRow: number,
+  ): Float32Array =>
+    withBuffers(each, ({ floats }) => {
+      const inPlace = floats(randomFloats((firstRow + R) * C, 1).subarray(firstRow * C));
+      each.dropout(R, C, inPlace, rate, rngSeed, firstRow, inPlace);
+      return inPlace.slice();
+    });
+
+  it('drops where the hash of seed, row and column says, and divides the rest by what is kept', () => {
+    for (const [R, C, rate, rngSeed] of [
+      [3, 37, 0.25, 7],
+      [1, 100, 0.1, 0xfedcba98],
+      [20, 16, 0, 1],
+    ] as const) {
+      const x = randomFloats(R * C, 1);
+      const expected = x.map((value, i) => {
+        const dropped = hash32(rngSeed, Math.floor(i / C), i % C) < rate * 2 ** 32;
+        return dropped ? 0 : value * Math.fround(1 / (1 - rate));
+      });
+      expectBits(`dropout ${R}x${C} ${rate}`, run(build.ops, R, C, rate, rngSeed, 0), expected);
+    }
+  });
+
+  it('drops as many as the rate says', () => {
+    const out = run(build.ops, 100, 100, 0.3, 5, 0);
+    const dropped = out.filter((value) => value === 0).length;
+    expect(Math.abs(dropped - 3000)).toBeLessThan(4 * Math.sqrt(10_000 * 0.3 * 0.7));
+  });
+
+  it('gives a row the same bits alone and in the batch', () => {
+    const whole = run(build.ops, 6, 45, 0.5, 3, 0);
+    for (let r = 0; r < 6; r++) {
+      expectBits(`dropout row ${r}`, run(build.ops, 1, 45, 0.5, 3, r), whole.slice(r * 45, (r + 1) * 45));
+    }
+  });
+
+  build.itCompiled('gives the same bits for every thread count', () => {
+    build.expectSameForThreads('dropout', (each) => [run(each, 150, 301, 0.1, 3, 0)]);
+  });
+
+  it('takes views that begin anywhere', () => {
+    build.expectSameForViews('dropout', (each) => [run(each, 5, 37, 0.1, 3, 0)]);
   });
 });
 

@@ -146,7 +146,7 @@ describe('bad input is one line on stderr and exit code 1:', () => {
   test('a model folder without weights', async () => {
     await refused(
       score(copyModel('bare', 'config.json')),
-      /^r3: bare\/model\.safetensors: expected the model's weights/,
+      /^r3: bare\/model\.safetensors: expected the weights/,
     );
   });
 

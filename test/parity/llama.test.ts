@@ -5,11 +5,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import type { Datum } from '../../src/engine/engine.ts';
 import { makeCore, type LocalCore } from '../../src/engine/local/core.ts';
 import { openModel } from '../../src/engine/local/directory.ts';
-import { readSafetensors, toF32 } from '../../src/engine/local/safetensors.ts';
+import { openSafetensors } from '../../src/engine/local/safetensors.ts';
 import { sampleAll } from '../../src/engine/local/testing.ts';
 import { explainKernels, loadKernels } from '../../src/kernels/load.ts';
 
@@ -42,8 +42,9 @@ describe.each(builds.map((b) => b.build))('%s kernels', async (build) => {
   describe.each(['tiny-gqa', 'tiny-tied'])('%s', (name) => {
     const directory = join(FIXTURES, name);
     const expected = JSON.parse(readFileSync(join(directory, 'expected.json'), 'utf8')) as Expected;
-    const tensors = readSafetensors(join(directory, 'expected.safetensors'));
-    const tensor = (key: string): Float32Array => toF32(tensors.get(key)!);
+    const tensors = openSafetensors(join(directory, 'expected.safetensors'));
+    afterAll(() => tensors.close());
+    const tensor = (key: string): Float32Array => tensors.readF32(key);
     const model = openModel(directory);
     const open = (): LocalCore => makeCore(ops, model, { cacheBytes: 1 << 20 });
     const datums: Datum[] = expected.sequences.map((tokens) => ({

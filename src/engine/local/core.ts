@@ -5,24 +5,43 @@
  * what the rest of the program sees.
  */
 import { join } from 'node:path';
-import { R3Error } from '../../lib/errors.ts';
+import { assert, R3Error } from '../../lib/errors.ts';
 import { writeDirectoryAtomic } from '../../lib/files.ts';
 import type { Ops, PackedType } from '../../kernels/ops.ts';
 import type { AdamParams, Capabilities, Datum, EngineStats, StepResult, WeightsName } from '../engine.ts';
-import { makeRopeTable } from './decoder.ts';
-import { saveModel, type LoadedModel } from './directory.ts';
-import { readSafetensors, readSafetensorsMetadata, toF32, writeSafetensors } from './safetensors.ts';
+import type { Decoder } from './decoder.ts';
+import { saveAdapter, saveModel, type LoadedModel } from './directory.ts';
+import {
+  initialiseLora,
+  makeAdapters,
+  makeLoraLayout,
+  widestAdapter,
+  type Adapters,
+  type LoraOptions,
+} from './lora.ts';
+import { makeRopeTables } from './rope.ts';
+import { openSafetensors, writeSafetensors, type FloatType } from './safetensors.ts';
 import { makeSampler, type Sampler } from './sampler.ts';
-import { makeTrainer, type Trainer } from './trainer.ts';
-import { makeWeights, type Weights } from './weights.ts';
+import { makeTrainer, type Trained, type Trainer } from './trainer.ts';
+import { makeWeights, withoutAdapters, type Weights } from './weights.ts';
+import { makeWorkspace } from './workspace.ts';
 
 export interface LocalEngineOptions {
-  /** A model directory. */
+  /** A model directory, or that of a LoRA adapter. */
   model: string;
-  /** Weights in products: f32, or bf16 with f32 master weights. Default f32. */
+  /**
+   * Weights in products: f32, bf16 (with f32 master weights where they are trained), or int8 (weights that are not
+   * trained). Sums are f32. Default f32.
+   */
   dtype?: PackedType;
   /** Default true. A sampling-only engine takes a third of the memory. */
   trainable?: boolean;
+  /** Train adapters on frozen weights. Left out: an adapter's directory trains that adapter, a model's all weights. */
+  lora?: LoraOptions;
+  /** Chooses an adapter's first values and what dropout drops. Default 0. */
+  seed?: number;
+  /** Longest sequence, in tokens. Default: the model's, at most DEFAULT_CONTEXT. */
+  contextLength?: number;
   /** Default: `native`, else `wasm`. */
   kernels?: 'native' | 'wasm' | 'reference';
   threads?: number;
@@ -32,10 +51,12 @@ export interface LocalEngineOptions {
   activationBytes?: number;
   /** Compute shared prefixes once, in sampling and in training. Default true. */
   share?: boolean;
+  /** The folder of an adapter's base model, where its config names another place. */
+  base?: string;
   /** Initialise a directory without weights from this seed. */
   initSeed?: number;
   /** How `save` stores weights. Default F32, which is exact. */
-  saveAs?: 'F32' | 'BF16';
+  saveAs?: FloatType;
 }
 
 /** Defaults. */
@@ -66,46 +87,61 @@ export interface LocalCore {
 export function makeCore(
   ops: Ops,
   model: LoadedModel,
-  options: Omit<LocalEngineOptions, 'model' | 'kernels' | 'threads'> = {},
+  options: Omit<LocalEngineOptions, 'model' | 'kernels' | 'threads' | 'contextLength'> = {},
 ): LocalCore {
   const { config, layout } = model;
-  const { dtype = 'f32', trainable = true } = options;
-  const values = ops.f32(layout.length);
-  model.fill(values);
-  const weights = makeWeights(ops, layout, values, dtype, trainable);
-  const rope = makeRopeTable(ops, config);
+  const { dtype = 'f32', trainable = true, seed = 0 } = options;
+  const adapters = openAdapters(ops, model, options);
+  const training = !trainable ? 'none' : adapters === undefined ? 'full' : 'adapters';
+  if (dtype === 'int8' && training === 'full') {
+    throw new R3Error(
+      'engine',
+      'bad-option',
+      'dtype int8: expected weights that stay as they are, got training of all of them; train an adapter (lora), or in bf16',
+    );
+  }
+  const weights = makeWeights(ops, config, layout, model.read, { type: dtype, training, adapters });
+  const trained = trainedOf(model, weights, training, adapters);
+  const ropes = makeRopeTables(ops, config);
   const { share = true, cacheBytes = CACHE_BYTES, activationBytes = ACTIVATION_BYTES } = options;
-  const sampler = makeSampler(ops, config, weights, rope, { cacheBytes, share });
-  const trainer = makeTrainer(ops, config, layout, weights, rope, { activationBytes, share });
+  const decoder = (): Decoder => ({ ops, config, ropes, work: makeWorkspace(ops) });
+  const dropout = { rate: adapters?.layout.options.dropout ?? 0, seed };
+  const sampler = makeSampler(decoder(), weights, { cacheBytes, share });
+  const trainer = makeTrainer(decoder(), layout, weights, trained, {
+    activationBytes,
+    share,
+    dropout,
+    adapterWidth: widestAdapter(adapters?.layout),
+  });
   let reference: Weights | undefined;
 
-  function training(): Trainer {
-    if (!trainable)
+  function requireTraining(): { trainer: Trainer; trained: Trained } {
+    if (trained === null)
       throw new R3Error(
         'engine',
         'bad-option',
         'training: expected an engine opened as trainable, got one opened for sampling only',
       );
-    return trainer;
+    return { trainer, trained };
   }
 
-  /** The start weights. Made when first asked for, which must be before they change. */
+  /** The start weights: with adapters the same ones without them, else read a second time. */
   function referenceWeights(): Weights {
-    if (reference === undefined) {
-      const copy = ops.f32(layout.length);
-      model.fill(copy);
-      reference = makeWeights(ops, layout, copy, dtype, false);
-    }
+    reference ??=
+      training === 'full'
+        ? makeWeights(ops, config, layout, model.read, { type: dtype, training: 'none' })
+        : withoutAdapters(weights);
     return reference;
   }
 
   function partOf(whole: Float32Array, name: string): Float32Array {
-    const parameter = layout.parameters.find((p) => p.name === name);
+    const { parameters } = requireTraining().trained;
+    const parameter = parameters.find((p) => p.name === name);
     if (parameter === undefined)
       throw new R3Error(
         'engine',
         'bad-option',
-        `parameter: expected one of ${layout.parameters.length} names such as ${layout.parameters[0]?.name}, got ${name}`,
+        `parameter: expected one of ${parameters.length} names such as ${parameters[0]?.name}, got ${name}`,
       );
     return whole.subarray(parameter.offset, parameter.offset + parameter.length);
   }
@@ -153,69 +189,127 @@ export function makeCore(
     },
     forward(datums, temperature, which, keep) {
       checkDatums(datums);
-      return (keep ? training() : trainer).forward(
+      return (keep ? requireTraining().trainer : trainer).forward(
         which === 'reference' ? referenceWeights() : weights,
         datums,
         temperature,
         keep,
       );
     },
-    backward: (gradients) => training().backward(gradients),
+    backward: (gradients) => requireTraining().trainer.backward(gradients),
     step(adam) {
-      const result = training().step(adam);
+      const result = requireTraining().trainer.step(adam);
       sampler.clear();
       return result;
     },
-    gradientNorms: () => training().gradientNorms(),
-    zeroGradients: () => void training().optimizer().gradient.fill(0),
-    gradientOf: (name) => partOf(training().optimizer().gradient, name),
-    valuesOf: (name) => partOf(values, name),
-    save: (directory) => saveModel(model, values, directory, options.saveAs),
+    gradientNorms: () => requireTraining().trainer.gradientNorms(),
+    zeroGradients: () => void requireTraining().trainer.optimizer().gradient.fill(0),
+    gradientOf: (name) => partOf(trainer.optimizer().gradient, name),
+    valuesOf: (name) => partOf(requireTraining().trained.values, name),
+    async save(directory) {
+      if (adapters !== undefined) return saveAdapter(model, adapters.layout, adapters.values, directory);
+      const { values } = weights;
+      if (values === null) return saveModel(model, model.read, directory, options.saveAs);
+      const read: LoadedModel['read'] = ({ offset }, from, count, into) =>
+        into.set(values.subarray(offset + from, offset + from + count));
+      return saveModel(model, read, directory, options.saveAs);
+    },
     async saveState(directory) {
-      const { moment1, moment2, steps } = training().optimizer();
+      const { trained: what } = requireTraining();
+      const { moment1, moment2, steps } = trainer.optimizer();
       await writeDirectoryAtomic(directory, (temporary) => {
-        const shape = [layout.length];
+        const shape = [what.length];
         const tensor = (name: string, data: Float32Array) => ({ name, shape, data, dtype: 'F32' as const });
         writeSafetensors(
           join(temporary, STATE_FILE),
-          [tensor('values', values), tensor('moment1', moment1), tensor('moment2', moment2)],
+          [tensor('values', what.values), tensor('moment1', moment1), tensor('moment2', moment2)],
           { steps: String(steps), model: model.modelHash },
         );
       });
     },
     loadState(directory) {
       const path = join(directory, STATE_FILE);
-      const state = training().optimizer();
-      const metadata = readSafetensorsMetadata(path);
-      if (metadata.model !== model.modelHash)
-        throw new R3Error(
-          'engine',
-          'mismatch',
-          `${path}: expected a checkpoint of the model ${model.modelHash}, got one of ${String(metadata.model)}. Resume with the model that the run began with.`,
-        );
-      const tensors = readSafetensors(path);
-      for (const [name, target] of [
-        ['values', values],
-        ['moment1', state.moment1],
-        ['moment2', state.moment2],
-      ] as const) {
-        const tensor = tensors.get(name);
-        if (tensor === undefined || tensor.shape.join() !== String(layout.length))
+      const { values, length } = requireTraining().trained;
+      const state = trainer.optimizer();
+      const file = openSafetensors(path);
+      try {
+        const { metadata } = file;
+        if (metadata['model'] !== model.modelHash)
           throw new R3Error(
             'engine',
             'mismatch',
-            `${path}: expected a tensor ${name} of ${layout.length} numbers, got ${tensor === undefined ? 'none' : `[${tensor.shape.join(', ')}]`}`,
+            `${path}: expected a checkpoint of the model ${model.modelHash}, got one of ${String(metadata['model'])}. Resume with the model that the run began with.`,
           );
-        target.set(toF32(tensor));
+        for (const [name, target] of [
+          ['values', values],
+          ['moment1', state.moment1],
+          ['moment2', state.moment2],
+        ] as const) {
+          const tensor = file.tensors.get(name);
+          if (tensor === undefined || tensor.shape.join() !== String(length))
+            throw new R3Error(
+              'engine',
+              'mismatch',
+              `${path}: expected a tensor ${name} of ${length} numbers, got ${tensor === undefined ? 'none' : `[${tensor.shape.join(', ')}]`}`,
+            );
+          file.readF32(name, 0, length, target);
+        }
+        state.steps = Number(metadata['steps']);
+      } finally {
+        file.close();
       }
-      state.steps = Number(metadata.steps);
       state.gradient.fill(0);
       weights.repack();
       sampler.clear();
     },
     stats: () => ({ ...sampler.counts, ...trainer.counts, peakBytes: ops.memory().peakBytes }),
-    close: () => ops.close(),
+    close: () => {
+      model.close();
+      ops.close();
+    },
   };
+}
+
+/** The adapter of the model's directory, or a fresh one where it is asked for. */
+function openAdapters(
+  ops: Ops,
+  model: LoadedModel,
+  { lora, seed = 0 }: Pick<LocalEngineOptions, 'lora' | 'seed'>,
+): Adapters | undefined {
+  if (model.adapter !== null) {
+    const { layout, values } = model.adapter;
+    const given = Object.entries(lora ?? {}) as [keyof LoraOptions, unknown][];
+    const other = given.find(([name, value]) => String(layout.options[name]) !== String(value));
+    if (other !== undefined)
+      throw new R3Error(
+        'engine',
+        'bad-option',
+        `LoRA ${other[0]}: expected ${String(layout.options[other[0]])} as the adapter has it, got ${String(other[1])}`,
+      );
+    return makeAdapters(ops, layout, copyInto(ops, values));
+  }
+  if (lora === undefined) return undefined;
+  const layout = makeLoraLayout(model.layout, lora);
+  return makeAdapters(ops, layout, copyInto(ops, initialiseLora(layout, seed)));
+}
+
+function copyInto(ops: Ops, values: Float32Array): Float32Array {
+  const copy = ops.f32(values.length);
+  copy.set(values);
+  return copy;
+}
+
+function trainedOf(
+  { layout }: LoadedModel,
+  { values }: Weights,
+  training: 'full' | 'adapters' | 'none',
+  adapters: Adapters | undefined,
+): Trained | null {
+  if (training === 'none') return null;
+  if (values !== null) return { ...layout, kind: 'full', values };
+  assert(adapters !== undefined, 'neither weights nor adapters to train');
+  const { parameters, length } = adapters.layout;
+  return { kind: 'adapters', parameters, length, decayedLength: length, values: adapters.values };
 }
 
 function checkIds(ids: readonly number[], vocabularySize: number, what: string): void {

@@ -1,112 +1,173 @@
 /**
- * Model directories in the Hugging Face layout: read, initialised from a config alone, and written again.
+ * Model directories in the Hugging Face layout: opened, initialised from a config alone, and written again.
  *
- * A written directory carries the tokenizer, chat template and generation config of the one it came from, so
- * that it behaves everywhere as it does here. It is filled aside and renamed into place.
+ * A directory holds a model, or a LoRA adapter that names its base model. Weights are read when they are asked for,
+ * strip by strip. A written directory carries the tokenizer, chat template and generation config of the one it came
+ * from, so that it behaves everywhere as it does here. It is filled aside and renamed into place.
  */
+import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { R3Error } from '../../lib/errors.ts';
-import { sha256File, writeDirectoryAtomic, writeFileAtomic } from '../../lib/files.ts';
+import { writeDirectoryAtomic, writeFileAtomic } from '../../lib/files.ts';
 import { hash32 } from '../../lib/rng.ts';
-import { loadModelConfig, type ModelConfig } from './config.ts';
-import { readSafetensors, toF32, writeSafetensors, type WritableTensor } from './safetensors.ts';
-import { makeLayout, type Layout } from './weights.ts';
+import {
+  ADAPTER_CONFIG,
+  adapterConfigJson,
+  adapterTensors,
+  isAdapterFolder,
+  loadAdapterConfig,
+} from './adapter-files.ts';
+import { loadModelConfig, withContext, type ModelConfig } from './config.ts';
+import { makeLoraLayout, type LoraLayout } from './lora.ts';
+import type { FloatType, WritableTensor } from './safetensors.ts';
+import { findWeights, openWeights, saveWeights, type WeightsFiles } from './weights-files.ts';
+import { makeLayout, type Layout, type Parameter, type ReadParameter } from './weights.ts';
 
-/** The file of a model directory that holds its weights. */
-export const WEIGHTS = 'model.safetensors';
 /** Files that travel with the weights as they are. */
 const COMPANIONS = [
   'tokenizer.json',
   'tokenizer_config.json',
+  'tokenizer.model',
+  'vocab.json',
+  'merges.txt',
+  'added_tokens.json',
   'special_tokens_map.json',
   'generation_config.json',
   'chat_template.jinja',
 ];
 
 export interface LoadedModel {
+  /** Where the weights of the model itself are; of an adapter, those of its base. */
   directory: string;
   configJson: Record<string, unknown>;
+  /** With the context that the engine computes. */
   config: ModelConfig;
   layout: Layout;
-  /** sha256 of the weights file; of an initialised model, `init-<seed>`. */
+  /** sha256 of the weights; of an initialised model, `init-<seed>`. */
   modelHash: string;
-  /** Fills `layout.length` floats. */
-  fill(values: Float32Array): void;
+  read: ReadParameter;
+  /** The directory's adapter, where it is one. */
+  adapter: { layout: LoraLayout; values: Float32Array } | null;
+  /** Closes the files; nothing can be read afterwards. */
+  close(): void;
 }
 
-/** Reads config and weights. With `initSeed`, a directory without weights is initialised from that seed. */
-export function openModel(directory: string, initSeed?: number): LoadedModel {
-  const { json, config } = loadModelConfig(directory);
+export interface OpenOptions {
+  /** Initialise a directory without weights from this seed. */
+  initSeed?: number | undefined;
+  /** The longest sequence, in tokens. Default: the model's, at most DEFAULT_CONTEXT. */
+  contextLength?: number | undefined;
+  /** The folder of an adapter's base model, where its config names another place. */
+  base?: string | undefined;
+}
+
+/** Reads config and the table of weights. With `initSeed`, a directory without weights is initialised from that seed. */
+export function openModel(directory: string, options: OpenOptions = {}): LoadedModel {
+  return isAdapterFolder(directory) ? openAdapted(directory, options) : openBase(directory, options);
+}
+
+function openBase(directory: string, { initSeed, contextLength }: OpenOptions): LoadedModel {
+  const { json, config: full } = loadModelConfig(directory);
+  const config = withContext(full, contextLength);
   const layout = makeLayout(config);
-  const path = join(directory, WEIGHTS);
-  const common = { directory, configJson: json, config, layout };
-  if (!existsSync(path)) {
-    const index = `${path}.index.json`;
-    if (existsSync(index)) {
-      throw new R3Error(
-        'engine',
-        'bad-file',
-        `${index}: expected the weights in one file, ${WEIGHTS}, got weights in several, which are not supported. Merge them, in Python with transformers: AutoModelForCausalLM.from_pretrained('FOLDER', torch_dtype='auto').save_pretrained('MERGED', max_shard_size='1TB'), copy the tokenizer files beside them, and name that folder.`,
-      );
-    }
-    if (initSeed === undefined) {
-      throw new R3Error(
-        'engine',
-        'bad-file',
-        `${path}: expected the model's weights, got no such file. Name a folder that holds config.json and ${WEIGHTS}.`,
-      );
-    }
+  const common = { directory, configJson: json, config, layout, adapter: null };
+  if (initSeed !== undefined && findWeights(directory) === undefined) {
     return {
       ...common,
       modelHash: `init-${initSeed}`,
-      fill: (values) => initialise(layout, config, values, initSeed),
+      read: (parameter, from, count, into) =>
+        initialise(
+          layout.parameters.indexOf(parameter),
+          parameter,
+          config,
+          initSeed,
+          from,
+          into.subarray(0, count),
+        ),
+      close: () => undefined,
     };
   }
-  return {
-    ...common,
-    modelHash: sha256File(path),
-    fill: (values) => fillFromFile(path, layout, config, values),
-  };
+  const files = openWeights(directory);
+  try {
+    checkTensors(files, layout.parameters, config);
+  } catch (error) {
+    files.close();
+    throw error;
+  }
+  return { ...common, modelHash: files.hash(), read: readChecked(files), close: () => files.close() };
 }
 
-function fillFromFile(path: string, layout: Layout, config: ModelConfig, values: Float32Array): void {
-  const tensors = readSafetensors(path);
-  for (const { name, shape, offset, length } of layout.parameters) {
-    const tensor = tensors.get(name);
-    if (tensor === undefined)
-      throw new R3Error(
-        'engine',
-        'mismatch',
-        `${path}: expected a tensor ${name} of shape [${shape.join(', ')}] as config.json says, got none. Are both files of the same model?`,
-      );
-    if (tensor.shape.join() !== shape.join()) {
-      throw new R3Error(
-        'engine',
-        'mismatch',
-        `${path}: ${name}: expected shape [${shape.join(', ')}] as config.json says, got [${tensor.shape.join(', ')}]. Are both files of the same model?`,
-      );
-    }
-    values.set(toF32(tensor), offset);
-    tensors.delete(name);
-    const broken = countNotFinite(values, offset, offset + length);
+function openAdapted(directory: string, options: OpenOptions): LoadedModel {
+  const { options: lora, base } = loadAdapterConfig(directory);
+  const model = openBase(options.base ?? baseFolder(directory, base), options);
+  const files = openWeights(directory, 'adapter_model');
+  try {
+    const layout = makeLoraLayout(model.layout, lora);
+    checkTensors(files, layout.parameters, model.config);
+    const values = new Float32Array(layout.length);
+    const read = readChecked(files);
+    for (const p of layout.parameters) read(p, 0, p.length, values.subarray(p.offset, p.offset + p.length));
+    const modelHash = createHash('sha256').update(model.modelHash).update(files.hash()).digest('hex');
+    return { ...model, modelHash, adapter: { layout, values } };
+  } catch (error) {
+    model.close();
+    throw error;
+  } finally {
+    files.close();
+  }
+}
+
+/** The folder of an adapter's base model: as named, from here or from the adapter's own folder. */
+function baseFolder(directory: string, base: string | undefined): string {
+  const places =
+    base === undefined ? [] : isAbsolute(base) ? [base] : [resolve(directory, base), resolve(base)];
+  const found = places.find((place) => existsSync(join(place, 'config.json')));
+  if (found !== undefined) return found;
+  throw new R3Error(
+    'engine',
+    'bad-file',
+    `${join(directory, ADAPTER_CONFIG)}: base_model_name_or_path: expected the folder of the adapter's base model, got ${JSON.stringify(base ?? null)}. Write the path of that folder there.`,
+  );
+}
+
+/** The files hold these parameters, in these shapes, and nothing else. */
+function checkTensors(files: WeightsFiles, parameters: readonly Parameter[], config: ModelConfig): void {
+  const left = new Map(files.tensors);
+  for (const { name, shape } of parameters) {
+    const tensor = left.get(name);
+    const says = `shape [${shape.join(', ')}] as the config says`;
+    if (tensor === undefined) throw mismatch(`${files.path}: expected a tensor ${name} of ${says}, got none`);
+    if (tensor.shape.join() !== shape.join())
+      throw mismatch(`${tensor.file}: ${name}: expected ${says}, got [${tensor.shape.join(', ')}]`);
+    left.delete(name);
+  }
+  // A tied head may be stored twice; rotary frequencies are derived.
+  const extra = [...left.keys()].filter(
+    (name) => !(config.tiedHead && name === 'lm_head.weight') && !name.endsWith('rotary_emb.inv_freq'),
+  );
+  if (extra.length > 0)
+    throw mismatch(
+      `${files.path}: expected only the tensors that the config (${config.family}) asks for, got also ${extra.slice(0, 3).join(', ')}${extra.length > 3 ? `, and ${extra.length - 3} more` : ''}`,
+    );
+}
+
+function mismatch(why: string): R3Error {
+  return new R3Error('engine', 'mismatch', `${why}. Are all files of the same model?`);
+}
+
+/** Reads that refuse what is not a number. */
+function readChecked(files: WeightsFiles): ReadParameter {
+  return ({ name }, from, count, into) => {
+    files.readF32(name, from, count, into);
+    const broken = countNotFinite(into, 0, count);
     if (broken > 0)
       throw new R3Error(
         'engine',
         'bad-file',
-        `${path}: ${name}: expected finite weights, got ${broken} of ${length} that are NaN or infinite. The file is damaged, or the training that wrote it diverged: copy it again, or take an earlier checkpoint.`,
+        `${files.tensors.get(name)?.file ?? files.path}: ${name}: expected finite weights, got ${broken} of ${count} that are NaN or infinite. The file is damaged, or the training that wrote it diverged: copy it again, or take an earlier checkpoint.`,
       );
-  }
-  // A tied head may be stored twice; rotary frequencies are derived.
-  const extra = [...tensors.keys()].filter(
-    (name) => !(config.tiedHead && name === 'lm_head.weight') && !name.endsWith('rotary_emb.inv_freq'),
-  );
-  if (extra.length > 0)
-    throw new R3Error(
-      'engine',
-      'mismatch',
-      `${path}: expected only the tensors of a Llama model as config.json says, got also ${extra.slice(0, 3).join(', ')}${extra.length > 3 ? `, and ${extra.length - 3} more` : ''}. Are both files of the same model?`,
-    );
+  };
 }
 
 /** How many of values [from, to) are NaN or infinite: what minus itself is not 0. */
@@ -121,21 +182,26 @@ function countNotFinite(values: Float32Array, from: number, to: number): number 
 
 /**
  * Embeddings N(0, 0.02); projections N(0, 1 / sqrt(fan-in)), those that write to the residual stream smaller by
- * sqrt(2 layers) (GPT-2); norms 1.
+ * sqrt(2 layers) (GPT-2); norms 1, biases 0. Floats [from, from + values.length) of a parameter.
  */
-function initialise(layout: Layout, config: ModelConfig, values: Float32Array, seed: number): void {
-  layout.parameters.forEach(({ name, shape, offset, length }, index) => {
-    if (shape.length === 1) {
-      values.fill(1, offset, offset + length);
-      return;
-    }
-    const toResidual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight');
-    const deviation =
-      name === 'model.embed_tokens.weight'
-        ? 0.02
-        : (shape[1] as number) ** -0.5 * (toResidual ? (2 * config.layers) ** -0.5 : 1);
-    for (let i = 0; i < length; i++) values[offset + i] = deviation * normal(seed, index, i);
-  });
+function initialise(
+  index: number,
+  { name, shape }: Parameter,
+  config: ModelConfig,
+  seed: number,
+  from: number,
+  values: Float32Array,
+): void {
+  if (shape.length === 1) {
+    values.fill(name.endsWith('.bias') || config.normsLessOne ? 0 : 1);
+    return;
+  }
+  const toResidual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight');
+  const deviation =
+    name === 'model.embed_tokens.weight'
+      ? 0.02
+      : (shape[1] as number) ** -0.5 * (toResidual ? (2 * config.layers) ** -0.5 : 1);
+  for (let i = 0; i < values.length; i++) values[i] = deviation * normal(seed, index, from + i);
 }
 
 /** Box-Muller, one normal deviate per counter. */
@@ -145,30 +211,70 @@ function normal(seed: number, stream: number, counter: number): number {
   return Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v);
 }
 
-/** Writes a model directory. Throws R3Error `bad-file` when it exists, `no-space`. */
+/** Writes a model directory with these values. Throws R3Error `bad-file` when it exists, `no-space`. */
 export async function saveModel(
   model: LoadedModel,
+  read: ReadParameter,
+  directory: string,
+  dtype: FloatType = 'F32',
+): Promise<void> {
+  const names = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const;
+  await writeDirectoryAtomic(directory, (temporary) => {
+    const { torch_dtype: _, ...config } = model.configJson;
+    writeJson(join(temporary, 'config.json'), { ...config, dtype: names[dtype] });
+    copyCompanions(model.directory, temporary);
+    saveWeights(
+      temporary,
+      model.layout.parameters.map((parameter) => ({ ...stored(parameter, read), dtype })),
+    );
+  });
+}
+
+/** How the model's own weights are stored, as its config says. */
+export function storedAs({ configJson }: LoadedModel): FloatType {
+  const name = configJson['dtype'] ?? configJson['torch_dtype'];
+  return name === 'bfloat16' ? 'BF16' : name === 'float16' ? 'F16' : 'F32';
+}
+
+/** A tensor that is read while it is written. */
+function stored(parameter: Parameter, read: ReadParameter): Omit<WritableTensor, 'dtype'> {
+  const { name, shape } = parameter;
+  const rowLength = parameter.length / (shape[0] as number);
+  return {
+    name,
+    shape,
+    data: (from, count) => {
+      const values = new Float32Array(count * rowLength);
+      read(parameter, from * rowLength, values.length, values);
+      return values;
+    },
+  };
+}
+
+/**
+ * Writes an adapter directory, as PEFT does. `base`: what it names its base model; by default that folder's path.
+ */
+export async function saveAdapter(
+  model: LoadedModel,
+  layout: LoraLayout,
   values: Float32Array,
   directory: string,
-  dtype: 'F32' | 'BF16' = 'F32',
+  base = resolve(model.directory),
 ): Promise<void> {
   await writeDirectoryAtomic(directory, (temporary) => {
-    const name = dtype === 'F32' ? 'float32' : 'bfloat16';
-    const { torch_dtype: _, ...config } = model.configJson;
-    writeFileAtomic(
-      join(temporary, 'config.json'),
-      `${JSON.stringify({ ...config, dtype: name }, null, 2)}\n`,
-    );
-    for (const file of COMPANIONS) {
-      if (existsSync(join(model.directory, file)))
-        copyFileSync(join(model.directory, file), join(temporary, file));
-    }
-    const tensors: WritableTensor[] = model.layout.parameters.map((p) => ({
-      name: p.name,
-      shape: p.shape,
-      dtype,
-      data: values.subarray(p.offset, p.offset + p.length),
-    }));
-    writeSafetensors(join(temporary, WEIGHTS), tensors, { format: 'pt' });
+    writeJson(join(temporary, ADAPTER_CONFIG), adapterConfigJson(layout, base));
+    writeJson(join(temporary, 'config.json'), model.configJson);
+    copyCompanions(model.directory, temporary);
+    saveWeights(temporary, adapterTensors(layout, values), { kind: 'adapter_model' });
   });
+}
+
+function writeJson(path: string, value: unknown): void {
+  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+function copyCompanions(from: string, to: string): void {
+  for (const file of COMPANIONS) {
+    if (existsSync(join(from, file))) copyFileSync(join(from, file), join(to, file));
+  }
 }

@@ -20,7 +20,7 @@ async function openCore(options: LocalEngineOptions): Promise<LocalCore> {
     ...(kernels === undefined ? {} : { build: kernels }),
     ...(threads === undefined ? {} : { threads }),
   });
-  return makeCore(ops, openModel(options.model, options.initSeed), options);
+  return makeCore(ops, openModel(options.model, options), options);
 }
 
 export function serveEngine(port: MessagePort, options: LocalEngineOptions): void {

@@ -1,26 +1,45 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { anyText } from '../../lib/text-testing.ts';
+import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from './half-floats.ts';
 import {
-  bf16ToF32,
-  f16ToF32,
-  f32ToBf16,
-  readSafetensors,
-  readSafetensorsMetadata,
-  toF32,
+  openSafetensors,
   writeSafetensors,
+  type FloatType,
+  type SafetensorsFile,
+  type WritableTensor,
 } from './safetensors.ts';
 
 let folder: string;
 let path: string;
+let opened: SafetensorsFile[];
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'safetensors-'));
   path = join(folder, 'model.safetensors');
+  opened = [];
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => {
+  for (const file of opened) file.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** The file at `path`, open until the test ends. */
+function open(): SafetensorsFile {
+  const file = openSafetensors(path);
+  opened.push(file);
+  return file;
+}
 
 function fileOf(header: unknown, dataBytes: number): Buffer {
   const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header));
@@ -31,16 +50,11 @@ function fileOf(header: unknown, dataBytes: number): Buffer {
 
 function reading(header: unknown, dataBytes: number): () => unknown {
   writeFileSync(path, fileOf(header, dataBytes));
-  return () => readSafetensors(path);
+  return open;
 }
 
 function f32(begin: number, end: number, shape = [1]): object {
   return { dtype: 'F32', shape, data_offsets: [begin, end] };
-}
-
-/** The bf16 bits of the f32 with these bits. */
-function bitsOf(word: number): number {
-  return f32ToBf16(new Float32Array(Uint32Array.of(word).buffer))[0]!;
 }
 
 /** A tensor with a float for each element of its shape. */
@@ -48,7 +62,7 @@ const tensor = fc
   .record({
     name: anyText({ minLength: 1 }).filter((name) => name !== '__metadata__'),
     shape: fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 3 }),
-    dtype: fc.constantFrom<'F32' | 'BF16'>('F32', 'BF16'),
+    dtype: fc.constantFrom<FloatType>('F32', 'F16', 'BF16'),
     seed: fc.nat(),
   })
   .map(({ name, shape, dtype, seed }) => {
@@ -57,24 +71,35 @@ const tensor = fc
       name,
       shape,
       dtype,
-      data: Float32Array.from({ length }, (_, i) => Math.sin(seed + i) * 10 ** (i % 7)),
+      data: Float32Array.from({ length }, (_, i) => Math.sin(seed + i) * 10 ** (i % 5)),
     };
   });
 const tensors = fc.uniqueArray(tensor, { selector: (t) => t.name, maxLength: 6 });
 const metadata = fc.dictionary(fc.string(), fc.string(), { noNullPrototype: true });
 
-test('what is written is what is read: names, shapes, f32 exactly, bf16 rounded, metadata', () => {
+/** Whether two arrays hold the same numbers. Far faster than `toEqual` on long ones. */
+function same(a: Float32Array, b: Float32Array): boolean {
+  return a.length === b.length && a.every((value, i) => Object.is(value, b[i]));
+}
+
+/** Numbers as they are after a file of `dtype`. */
+function rounded(data: Float32Array, dtype: FloatType): Float32Array {
+  if (dtype === 'F32') return data;
+  return dtype === 'BF16' ? bf16ToF32(f32ToBf16(data)) : f16ToF32(f32ToF16(data));
+}
+
+test('what is written is what is read: names, shapes, f32 exactly, bf16 and f16 rounded, metadata', () => {
   fc.assert(
     fc.property(tensors, metadata, (list, meta) => {
       writeSafetensors(path, list, meta);
-      const read = readSafetensors(path);
-      expect(read.size).toBe(list.length);
-      expect(readSafetensorsMetadata(path)).toEqual(meta);
+      const file = openSafetensors(path);
+      expect(file.tensors.size).toBe(list.length);
+      expect(file.metadata).toEqual(meta);
       for (const { name, shape, dtype, data } of list) {
-        const got = read.get(name)!;
-        expect({ dtype: got.dtype, shape: got.shape }).toEqual({ dtype, shape });
-        expect(toF32(got)).toEqual(dtype === 'F32' ? data : bf16ToF32(f32ToBf16(data)));
+        expect(file.tensors.get(name)).toMatchObject({ dtype, shape });
+        expect(file.readF32(name)).toEqual(rounded(data, dtype));
       }
+      file.close();
     }),
     { numRuns: 60 },
   );
@@ -101,22 +126,22 @@ test('a file cut at any byte, or with bytes added, is refused', () => {
         writeSafetensors(path, list);
         const bytes = readFileSync(path);
         writeFileSync(path, bytes.subarray(0, at % bytes.length));
-        expect(() => readSafetensors(path)).toThrow(
-          /model\.safetensors: expected .*(truncated|copy or download it again)/,
-        );
+        expect(open).toThrow(/model\.safetensors: expected .*(truncated|copy or download it again)/);
         writeFileSync(path, Buffer.concat([bytes, Buffer.alloc(1 + (at % 9))]));
-        expect(() => readSafetensors(path)).toThrow(/bytes after the last tensor/);
+        expect(open).toThrow(/bytes after the last tensor/);
       },
     ),
     { numRuns: 60 },
   );
 });
 
-test('the layout is that of the safetensors library 0.8.0: f32 before bf16, then by name, padded header', () => {
-  // save_file({"b": ones(1), "a": ones(2), "c": ones(1, dtype=bfloat16)}, metadata={"format": "pt"}) gives these bytes.
+test('the layout is that of the safetensors library 0.8.0: f32, bf16, f16, then by name, padded header', () => {
+  // save_file({"b": ones(1), "a": ones(2), "c": ones(1, dtype=bfloat16), "0": ones(1, dtype=float16)},
+  //   metadata={"format": "pt"}) gives these bytes.
   writeSafetensors(
     path,
     [
+      { name: '0', shape: [1], dtype: 'F16', data: Float32Array.of(1) },
       { name: 'c', shape: [1], dtype: 'BF16', data: Float32Array.of(1) },
       { name: 'b', shape: [1], dtype: 'F32', data: Float32Array.of(1) },
       { name: 'a', shape: [2], dtype: 'F32', data: Float32Array.of(1, 1) },
@@ -125,10 +150,10 @@ test('the layout is that of the safetensors library 0.8.0: f32 before bf16, then
   );
   const bytes = readFileSync(path);
   const header =
-    '{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"c":{"dtype":"BF16","shape":[1],"data_offsets":[12,14]}}';
+    '{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"c":{"dtype":"BF16","shape":[1],"data_offsets":[12,14]},"0":{"dtype":"F16","shape":[1],"data_offsets":[14,16]}}';
   expect(Number(bytes.readBigUInt64LE()) % 8).toBe(0);
-  expect(bytes.subarray(8, -14).toString().trimEnd()).toBe(header);
-  expect(bytes.subarray(-14).toString('hex')).toBe('0000803f0000803f0000803f803f');
+  expect(bytes.subarray(8, -16).toString().trimEnd()).toBe(header);
+  expect(bytes.subarray(-16).toString('hex')).toBe('0000803f0000803f0000803f803f003c');
 });
 
 test('a tensor at an odd offset is read all the same', () => {
@@ -141,71 +166,12 @@ test('a tensor at an odd offset is read all the same', () => {
   );
   file.writeFloatLE(1.5, file.length - 4);
   writeFileSync(path, file);
-  expect(toF32(readSafetensors(path).get('b')!)).toEqual(Float32Array.of(1.5));
-});
-
-test('bf16 rounding gives a nearest bf16, and the even one of two', () => {
-  fc.assert(
-    fc.property(fc.float({ noNaN: true }), (value) => {
-      const bits = f32ToBf16(Float32Array.of(value))[0]!;
-      const [below, got, above] = bf16ToF32(Uint16Array.of(bits - 1, bits, bits + 1));
-      if (!Number.isFinite(got)) {
-        expect(Math.abs(value)).toBeGreaterThanOrEqual((2 - 2 ** -8) * 2 ** 127);
-        return;
-      }
-      const error = Math.abs(got! - value);
-      for (const other of [below!, above!]) {
-        if (!Number.isFinite(other)) continue;
-        expect(error).toBeLessThanOrEqual(Math.abs(other - value));
-        if (error === Math.abs(other - value) && other !== got) expect(bits % 2).toBe(0);
-      }
-    }),
-    { numRuns: 2000 },
-  );
-  expect(
-    [0x3f808000, 0x3f818000, 0x3f808001, 0x7f7fffff, 0x7f800001, 0xffffffff, 0x80000000].map(bitsOf),
-  ).toEqual([0x3f80, 0x3f82, 0x3f81, 0x7f80, 0x7fc0, 0x7fc0, 0x8000]);
-});
-
-test('each bf16 number survives the way to f32 and back', () => {
-  const all = Uint16Array.from({ length: 0x10000 }, (_, i) => i).filter((bits) => (bits & 0x7fff) <= 0x7f80);
-  expect(f32ToBf16(bf16ToF32(all))).toEqual(all);
-});
-
-test('f16 covers zeros, subnormals, normals, infinities and NaN', () => {
-  const bits = Uint16Array.of(
-    0x0000,
-    0x8000,
-    0x0001,
-    0x83ff,
-    0x0400,
-    0x3c00,
-    0x3555,
-    0xc000,
-    0x7bff,
-    0x7c00,
-    0xfc00,
-    0x7e00,
-  );
-  expect([...f16ToF32(bits)]).toEqual([
-    0,
-    -0,
-    2 ** -24,
-    -1023 * 2 ** -24,
-    2 ** -14,
-    1,
-    0.333251953125,
-    -2,
-    65504,
-    Infinity,
-    -Infinity,
-    Number.NaN,
-  ]);
+  expect(open().readF32('b')).toEqual(Float32Array.of(1.5));
 });
 
 test('a folder in place of the file is refused', () => {
   mkdirSync(path);
-  expect(() => readSafetensors(path)).toThrow(`${path}: expected a file, got a folder`);
+  expect(open).toThrow(`${path}: expected a file, got a folder`);
 });
 
 test('a truncated file says how much is missing', () => {
@@ -229,8 +195,16 @@ test('each malformed header is refused by name', () => {
   expect(reading({ a: { ...f32(0, 4), data_offsets: [0] } }, 4)).toThrow(
     'a: expected data_offsets [begin, end], got [0]',
   );
-  expect(reading({ a: { dtype: 'I64', shape: [1], data_offsets: [0, 8] } }, 8)).toThrow(
-    'a: expected dtype F32, F16 or BF16, got "I64"; save the model in one of these',
+  expect(reading({ a: { ...f32(0, 4), dtype: 'I128' } }, 4)).toThrow(
+    /a: expected a dtype of the format \(BOOL, .*\), got "I128"/,
+  );
+  expect(reading({ a: { ...f32(0, 4), dtype: 'toString' } }, 4)).toThrow('got "toString"');
+  expect(reading({ a: { dtype: 'F4', shape: [3], data_offsets: [0, 2] } }, 2)).toThrow(
+    'a: expected 1.5 bytes for F4 [3], got 2',
+  );
+  expect(reading({ a: f32(0, 0, new Array<number>(65).fill(0)) }, 0)).toThrow('of at most 64 sizes, got 65');
+  expect(reading({ ['a'.repeat(1025)]: f32(0, 4) }, 4)).toThrow(
+    `${path}: expected tensor names of at most 1024 characters, got one of 1025`,
   );
   expect(reading({ a: 3 }, 0)).toThrow('a: expected an object');
   expect(reading({ __metadata__: { n: 1 } }, 0)).toThrow('__metadata__.n: expected a string, got number');
@@ -240,7 +214,95 @@ test('each malformed header is refused by name', () => {
     'header: dtype: expected each key once in an object, got it twice',
   );
   writeFileSync(path, Buffer.from('ffffffffffffff7f7b7d', 'hex'));
-  expect(() => readSafetensors(path)).toThrow('expected a header of at most 100000000 bytes');
+  expect(open).toThrow('expected a header of at most 100000000 bytes');
+});
+
+test('a dtype that is not read is refused when its tensor is read, and not before', () => {
+  const file = reading(
+    { ids: { dtype: 'I64', shape: [2], data_offsets: [0, 16] }, w: f32(16, 20) },
+    20,
+  )() as SafetensorsFile;
+  expect(file.tensors.get('ids')?.dtype).toBe('I64');
+  expect(file.readF32('w')).toEqual(Float32Array.of(0));
+  expect(() => file.readF32('ids')).toThrow(
+    `${path}: ids: expected dtype F32, F16 or BF16, got I64; save the model in one of these`,
+  );
+  expect(() => file.readF32('x')).toThrow(`${path}: expected a tensor x, got none of that name`);
+});
+
+test('a tensor is read in strips of any length, into the place that is given', () => {
+  const length = (1 << 18) + 77;
+  const data = Float32Array.from({ length }, (_, i) => i % 251);
+  const dtypes: FloatType[] = ['F32', 'F16', 'BF16'];
+  writeSafetensors(
+    path,
+    dtypes.map((dtype) => ({ name: dtype, shape: [length], dtype, data })),
+  );
+  const file = open();
+  const into = new Float32Array(length + 2);
+  for (const dtype of dtypes) {
+    expect(same(file.readF32(dtype), data)).toBe(true);
+    for (const [from, count] of [
+      [0, 1],
+      [7, 0],
+      [length, 0],
+      [length - 1, 1],
+      [3, 1 << 17],
+      [1, length - 2],
+    ] as const) {
+      into.fill(-1);
+      const read = file.readF32(dtype, from, count, into);
+      expect(same(read, data.subarray(from, from + count)), `${dtype} [${from}, +${count})`).toBe(true);
+      expect(into[count]).toBe(-1);
+    }
+    expect(() => file.readF32(dtype, 1, length)).toThrow('internal error');
+    expect(() => file.readF32(dtype, 0, 2, new Float32Array(1))).toThrow('internal error');
+  }
+});
+
+test('a file that is cut while it is open is refused', () => {
+  const data = new Float32Array(100);
+  writeSafetensors(path, [{ name: 'a', shape: [100], dtype: 'F32', data }]);
+  const file = open();
+  truncateSync(path, 200);
+  expect(() => file.readF32('a')).toThrow(/the file was cut while it was open; copy or download it again/);
+});
+
+test('a tensor that is made row by row gives the same bytes, in strips that do not grow with it', () => {
+  const [rows, columns] = [1500, 1000];
+  const data = Float32Array.from({ length: rows * columns }, (_, i) => i % 509);
+  const whole: WritableTensor = { name: 'a', shape: [rows, columns], dtype: 'BF16', data };
+  writeSafetensors(path, [whole]);
+  const expected = readFileSync(path);
+  const asked: number[] = [];
+  const made = (from: number, count: number): Float32Array => {
+    asked.push(count);
+    return data.slice(from * columns, (from + count) * columns);
+  };
+  writeSafetensors(path, [{ ...whole, data: made }]);
+  expect(readFileSync(path).equals(expected)).toBe(true);
+  expect(asked).toEqual([1048, 452]);
+  const scalar = { name: 's', shape: [], dtype: 'F32' as const, data: () => Float32Array.of(2) };
+  const empty = { name: 'e', shape: [3, 0], dtype: 'F32' as const, data: () => new Float32Array(0) };
+  writeSafetensors(path, [scalar, empty]);
+  expect(open().readF32('s')).toEqual(Float32Array.of(2));
+  expect(() => writeSafetensors(path, [{ ...whole, data: () => new Float32Array(1) }])).toThrow(
+    'a: expected 1048000 values for [1048, 1000], got 1',
+  );
+  expect(readdirSync(folder)).toEqual(['model.safetensors']);
+});
+
+test('a number beyond f16 is refused by the name of its tensor, and no file is left', () => {
+  const of = (...values: number[]): void =>
+    writeSafetensors(path, [
+      { name: 'a', shape: [values.length], dtype: 'F16', data: Float32Array.from(values) },
+    ]);
+  expect(() => of(1, -70000)).toThrow(
+    'a: expected numbers below 65520, which F16 can hold, got -70000; save as BF16 or F32',
+  );
+  expect(readdirSync(folder)).toEqual([]);
+  of(65519, Infinity);
+  expect(open().readF32('a')).toEqual(Float32Array.of(65504, Infinity));
 });
 
 test('writing refuses a length that is not that of the shape, and a name given twice', () => {

@@ -8,25 +8,27 @@
  */
 import { assert, R3Error } from '../../lib/errors.ts';
 import { uniform24 } from '../../lib/rng.ts';
-import { PAGE_SIZE, RUN_INTS, type Ops } from '../../kernels/ops.ts';
+import { PAGE_SIZE, RUN_INTS } from '../../kernels/ops.ts';
 import type { Completion, SamplingParams, StopReason, TokenIds } from '../engine.ts';
 import type { ModelConfig } from './config.ts';
 import {
+  computeLogits,
+  embed,
   forwardLayer,
   layerBufferWidths,
   LOGITS_CHUNK,
-  project,
   scratchBufferWidths,
+  type Decoder,
   type LayerBuffers,
   type Pages,
   type ScratchBuffers,
 } from './decoder.ts';
 import { makePrefixCache, pagesFor, type CacheNode } from './prefix-cache.ts';
 import type { Weights } from './weights.ts';
-import { makeWorkspace } from './workspace.ts';
 
 /** Rows per step: enough for the products to run at full speed, few enough that buffers stay small. */
-const ROWS_PER_STEP = 1024;
+export const ROWS_PER_STEP = 1024;
+
 export interface SamplerRequest {
   prompt: TokenIds;
   count: number;
@@ -79,14 +81,9 @@ export interface SamplerOptions {
   share: boolean;
 }
 
-export function makeSampler(
-  ops: Ops,
-  config: ModelConfig,
-  weights: Weights,
-  rope: Float32Array,
-  options: SamplerOptions,
-): Sampler {
-  const { hiddenSize: C, vocabularySize: V, heads: H, kvHeads: J, headSize: D, layers: L } = config;
+export function makeSampler(decoder: Decoder, weights: Weights, options: SamplerOptions): Sampler {
+  const { ops, config, work } = decoder;
+  const { hiddenSize: C, vocabularySize: V, kvHeads: J, headSize: D, layers: L } = config;
   const pageFloats = J * D * PAGE_SIZE;
   const pageCount = cachePages(config, options.cacheBytes).count;
   const pages: Pages[] = Array.from({ length: L }, () => ({
@@ -94,7 +91,6 @@ export function makeSampler(
     values: ops.f32(pageCount * pageFloats),
   }));
   const cache = makePrefixCache(pageCount);
-  const work = makeWorkspace(ops);
   const counts = { sampledTokens: 0, prefilledTokens: 0, cachedTokens: 0 };
 
   const waiting: SamplerRequest[] = [];
@@ -201,13 +197,7 @@ export function makeSampler(
       ids_R: work.ints('ids', batch.ids),
       positions_R: work.ints('positions', batch.positions),
       slots_R: work.ints('slots', batch.slots),
-      shape: {
-        heads: H,
-        kvHeads: J,
-        headSize: D,
-        scale: D ** -0.5,
-        window: 0,
-        softcap: 0,
+      runs: {
         runs: work.ints('runs', batch.runs),
         runCount: batch.runs.length / RUN_INTS,
         spans: work.ints('spans', batch.spans),
@@ -217,25 +207,15 @@ export function makeSampler(
     const read = {
       count: W,
       rows_W: work.ints('drawnFrom', batch.drawnFrom),
-      shape: { ...rows.shape, runs: work.ints('drawnRuns', batch.drawnRuns), runCount: W },
+      runs: { ...rows.runs, runs: work.ints('drawnRuns', batch.drawnRuns), runCount: W },
     };
     const x = work.floats('x', ROWS_PER_STEP * C);
-    ops.gather(R, C, weights.embedding, rows.ids_R, x);
-    for (let l = 0; l < L; l++)
-      forwardLayer(
-        ops,
-        config,
-        weights,
-        weights.layers[l] as (typeof weights.layers)[number],
-        rows,
-        rope,
-        x,
-        pages[l] as Pages,
-        buffers,
-        scratch,
-        x,
-        l === L - 1 && W < R ? read : undefined,
-      );
+    embed(decoder, weights, rows, x);
+    weights.layers.forEach((layer, l) =>
+      forwardLayer(decoder, l, layer, rows, x, pages[l] as Pages, buffers, scratch, x, {
+        read: l === L - 1 && W < R ? read : undefined,
+      }),
+    );
     return x;
   }
 
@@ -271,7 +251,7 @@ export function makeSampler(
         normed,
         work.floats('head/inverse', S),
       );
-      project(ops, weights, S, normed, weights.head, logits);
+      computeLogits(decoder, weights, S, normed, logits);
       const floats = (name: string, value: (d: (typeof part)[number]) => number): Float32Array => {
         const buffer = work.floats(`draw/${name}`, S);
         part.forEach((d, i) => (buffer[i] = value(d)));

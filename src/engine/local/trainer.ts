@@ -6,31 +6,61 @@
  * Logits exist only at those positions, a chunk of rows at a time. Where a batch does not fit the memory limit
  * each layer is computed again in the backward pass (Chen et al., arXiv 1604.06174); where that does not
  * suffice the batch is cut into passes, whose gradients add up.
+ *
+ * What is trained is a flat array of values: every weight, or the adapters alone. Gradients of frozen weights are not
+ * computed, and the backward pass ends at the lowest layer that is trained.
  */
 import { assert } from '../../lib/errors.ts';
-import { PAGE_SIZE, type Ops } from '../../kernels/ops.ts';
+import { hash32 } from '../../lib/rng.ts';
+import { PAGE_SIZE } from '../../kernels/ops.ts';
 import type { AdamParams, Datum, StepResult } from '../engine.ts';
 import type { ModelConfig } from './config.ts';
 import {
+  attentionShape,
+  computeLogits,
+  embed,
   forwardLayer,
   layerBufferWidths,
   LOGITS_CHUNK,
-  project,
   scratchBufferWidths,
+  type Decoder,
+  type Drop,
   type LayerBuffers,
   type Pages,
   type Rows,
   type ScratchBuffers,
 } from './decoder.ts';
 import { foldSequences, type Forest } from './tree.ts';
-import type { Layout, Matrix, PackedMatrix, Weights } from './weights.ts';
-import { makeWorkspace } from './workspace.ts';
+import {
+  backwardType,
+  MATRICES,
+  type Layout,
+  type Linear,
+  type MatrixName,
+  type Parameter,
+  type Vector,
+  type Weights,
+} from './weights.ts';
 
 export interface TrainerOptions {
   /** Bytes that activations may take. */
   activationBytes: number;
   /** Compute shared prefixes once. */
   share: boolean;
+  /** The widest stack of adapters. */
+  adapterWidth: number;
+  /** Share of an adapter's inputs that are dropped, and the seed that chooses them. */
+  dropout: { rate: number; seed: number };
+}
+
+/** The values that are trained. */
+export interface Trained {
+  kind: 'full' | 'adapters';
+  parameters: Parameter[];
+  length: number;
+  /** Parameters before this offset are decayed. */
+  decayedLength: number;
+  values: Float32Array;
 }
 
 export interface Trainer {
@@ -53,6 +83,8 @@ export interface OptimizerState {
 
 /** Some of the datums of a call, folded. */
 interface Pass {
+  /** Its place among the passes of the call. */
+  index: number;
   members: number[];
   forest: Forest;
   /** One entry per trained position, datum by datum: the row whose logits predict it, and its token. */
@@ -60,14 +92,15 @@ interface Pass {
   targets_P: Int32Array;
 }
 
+/** `trained`: null where the weights are for scoring alone. */
 export function makeTrainer(
-  ops: Ops,
-  config: ModelConfig,
+  decoder: Decoder,
   layout: Layout,
   weights: Weights,
-  rope: Float32Array,
+  trained: Trained | null,
   options: TrainerOptions,
 ): Trainer {
+  const { ops, config, work } = decoder;
   const {
     hiddenSize: C,
     intermediateSize: F,
@@ -77,23 +110,35 @@ export function makeTrainer(
     vocabularySize: V,
     layers: L,
   } = config;
-  const work = makeWorkspace(ops);
+  const full = trained?.kind === 'full';
+  /** The lowest layer with something to train. */
+  const lowest = full
+    ? 0
+    : Math.max(
+        0,
+        weights.layers.findIndex((layer) => MATRICES.some((name) => layer[name].adapter !== null)),
+      );
   let allocated: OptimizerState | undefined;
   /** Allocated when first trained: scoring alone needs none. */
-  const optimizer = (): OptimizerState =>
-    (allocated ??= {
-      gradient: ops.f32(layout.length),
-      moment1: ops.f32(layout.length),
-      moment2: ops.f32(layout.length),
+  const optimizer = (): OptimizerState => {
+    assert(trained !== null, 'the optimizer of weights that are not trained');
+    return (allocated ??= {
+      gradient: ops.f32(trained.length),
+      moment1: ops.f32(trained.length),
+      moment2: ops.f32(trained.length),
       steps: 0,
     });
+  };
   const counts = { trainedTokens: 0, unsharedTokens: 0 };
-  const gradientOf = (p: { offset: number; length: number }): Float32Array =>
-    optimizer().gradient.subarray(p.offset, p.offset + p.length);
-  const matrixGradient = (m: Matrix): Float32Array =>
-    optimizer().gradient.subarray(m.offset, m.offset + m.out * m.in);
+  const gradientOf = ({ offset, length }: Vector): Float32Array =>
+    optimizer().gradient.subarray(offset, offset + length);
+  /** Where the gradient of a norm goes; a frozen one's is not kept. */
+  const normGradient = (vector: Vector | null): Float32Array => {
+    assert(vector !== null, 'the gradient of a norm that the family does not have');
+    return full ? gradientOf(vector) : work.floats('frozen', vector.length);
+  };
 
-  const plan = planActivations(config, options.activationBytes);
+  const plan = planActivations(config, options.activationBytes, options.adapterWidth);
   let kept: { datums: readonly Datum[]; passes: Pass[]; temperature: number } | undefined;
   /** The pass whose activations are in the workspace, and how they were kept. */
   let held: { pass: Pass; recompute: boolean } | undefined;
@@ -114,13 +159,7 @@ export function makeTrainer(
       ids_R: work.ints('ids', f.ids_R),
       positions_R: work.ints('positions', f.positions_R),
       slots_R: work.ints('slots', f.slots_R),
-      shape: {
-        heads: H,
-        kvHeads: J,
-        headSize: D,
-        scale: D ** -0.5,
-        window: 0,
-        softcap: 0,
+      runs: {
         runs: work.ints('runs', f.runs),
         runCount: f.runCount,
         spans: work.ints('spans', f.spans),
@@ -130,32 +169,50 @@ export function makeTrainer(
     };
   }
 
+  /** Dropout of adapters' inputs: the same mask each time that a layer of a pass is computed in one step. */
+  function dropOf(pass: Pass, l: number): Drop | undefined {
+    const { rate, seed } = options.dropout;
+    if (rate === 0) return undefined;
+    return (matrix, x, width, R) => {
+      const layer = at(weights.layers, l);
+      if (layer[matrix].adapter === null) return x;
+      const dropped = work.floats(`dropped/${matrix}`, R * width);
+      ops.dropout(R, width, x, rate, maskSeed(seed, pass, l, matrix), 0, dropped);
+      return dropped;
+    };
+  }
+
+  function maskSeed(seed: number, pass: Pass, l: number, matrix: MatrixName): number {
+    const call = hash32(seed, optimizer().steps, pass.index);
+    return hash32(call, l, MATRICES.indexOf(matrix));
+  }
+
   /** Computes a pass up to its log-probabilities. `keep`: what of the layers stays for the backward pass. */
   function forwardPass(
     w: Weights,
     pass: Pass,
     temperature: number,
     keep: 'all' | 'inputs' | 'nothing',
+    training: boolean,
   ): Float32Array {
     held = undefined;
     const rows = rowsOf(pass);
     const R = rows.count;
     const input = (l: number): Float32Array => work.floats(`x/${keep === 'nothing' ? 0 : l}`, C * R);
-    ops.gather(R, C, w.embedding, rows.ids_R, input(0));
+    embed(decoder, w, rows, input(0));
     for (let l = 0; l < L; l++) {
       const place = keep === 'all' ? l : 0;
       forwardLayer(
-        ops,
-        config,
-        w,
+        decoder,
+        l,
         at(w.layers, l),
         rows,
-        rope,
         input(l),
         pages(place, pass.forest.pageCount),
         layerBuffers(place, R),
         scratch(R),
         input(l + 1),
+        { drop: training ? dropOf(pass, l) : undefined },
       );
     }
     if (keep !== 'nothing') held = { pass, recompute: keep === 'inputs' };
@@ -179,7 +236,7 @@ export function makeTrainer(
     for (let p = 0; p < P; p += step) {
       const n = Math.min(step, P - p);
       const logits = work.floats('head/logits', step * V);
-      project(ops, w, n, normed.subarray(p * C), w.head, logits);
+      computeLogits(decoder, w, n, normed.subarray(p * C), logits);
       ops.logprobs(
         n,
         V,
@@ -193,17 +250,116 @@ export function makeTrainer(
     return logprob.slice(0, P);
   }
 
-  /** dW += dy^T x, dy [R, out], x [R, in]. */
-  function addWeightGradient(R: number, m: Matrix, dy: Float32Array, x: Float32Array): void {
-    const packed = work.floats('packed', ops.packedLength(R, m.in, weights.type));
-    ops.pack(packed, x, R, m.in, m.in, 1, weights.type);
-    ops.gemm(m.out, m.in, R, dy, 1, m.out, packed, matrixGradient(m), true, weights.type);
+  /** W packed for dx = dy W. */
+  function transposed(w: Linear): Float32Array {
+    if (w.backward !== null) return w.backward;
+    const type = backwardType(w.type);
+    const packed = work.floats('transposed', ops.packedLength(w.out, w.in, type));
+    ops.transposePacked(packed, w.forward, w.in, w.out, w.type, type);
+    return packed;
   }
 
-  /** dx = dy W. */
-  function projectBack(R: number, dy: Float32Array, w: PackedMatrix, dx: Float32Array): void {
-    assert(w.backward !== null, 'backward through weights that are not trainable');
-    ops.gemm(R, w.matrix.in, w.matrix.out, dy, w.matrix.out, 1, w.backward, dx, false, weights.type);
+  /** dx = dy W, or dx += dy W, with the adapter's part. */
+  function projectBack(
+    R: number,
+    dy: Float32Array,
+    w: Linear,
+    dx: Float32Array,
+    { accumulate = false, mask }: { accumulate?: boolean; mask?: number | undefined } = {},
+  ): void {
+    ops.gemm(R, w.in, w.out, dy, w.out, 1, transposed(w), dx, accumulate, backwardType(w.type));
+    if (w.adapter === null) return;
+    const { width } = w.adapter.layout;
+    const dHidden = adapterGradient(R, dy, w);
+    if (mask === undefined) {
+      ops.gemm(R, w.in, width, dHidden, width, 1, w.adapter.downBack, dx, true, 'f32');
+      return;
+    }
+    const own = work.floats('dDropped', R * w.in);
+    ops.gemm(R, w.in, width, dHidden, width, 1, w.adapter.downBack, own, false, 'f32');
+    ops.dropout(R, w.in, own, options.dropout.rate, mask, 0, own);
+    ops.scatterAdd(R, w.in, own, ownRows(R), dx);
+  }
+
+  /** dh = scale dy B, the derivative by what lies between the adapter's matrices. [R, width] */
+  function adapterGradient(R: number, dy: Float32Array, w: Linear): Float32Array {
+    assert(w.adapter !== null, 'the adapter of a matrix that has none');
+    const { width } = w.adapter.layout;
+    const dHidden = work.floats('dAdapter', R * width);
+    ops.gemm(R, width, w.out, dy, w.out, 1, w.adapter.upBack, dHidden, false, 'f32');
+    return dHidden;
+  }
+
+  /** Adds to the gradients of y = x W^T + b. dy [R, out], x [R, in]. */
+  function addGradients(l: number, name: MatrixName, R: number, dy: Float32Array, x: Float32Array): void {
+    const w = at(weights.layers, l)[name];
+    if (full) {
+      const spec = at(layout.layers, l)[name];
+      addProduct(
+        spec.out,
+        spec.in,
+        R,
+        dy,
+        spec.out,
+        x,
+        spec.in,
+        gradientOf({ ...spec, length: spec.out * spec.in }),
+        weights.type,
+      );
+      if (spec.bias !== null) {
+        const first = work.ints('project/first', new Int32Array(R));
+        ops.scatterAdd(R, spec.out, dy, first, gradientOf(spec.bias));
+      }
+      return;
+    }
+    if (w.adapter === null) return;
+    // h = x A^T,  y += scale h B^T:  dB += scale dy^T h,  dA += (scale dy B)^T x
+    const { layout: adapter, down, scale, rank } = w.adapter;
+    const { width, modules } = adapter;
+    const dHidden = adapterGradient(R, dy, w);
+    const [first] = modules;
+    const as = { offset: first?.a.offset ?? 0, length: width * w.in };
+    addProduct(width, w.in, R, dHidden, width, x, w.in, gradientOf(as), 'f32');
+    const hidden = work.floats('project/adapter', R * width);
+    ops.gemm(R, width, w.in, x, w.in, 1, down, hidden, false, 'f32');
+    ops.scale(R * width, scale, hidden);
+    modules.forEach(({ b, firstOut, out }, m) =>
+      addProduct(
+        out,
+        rank,
+        R,
+        dy.subarray(firstOut),
+        w.out,
+        hidden.subarray(m * rank),
+        width,
+        gradientOf(b),
+        'f32',
+      ),
+    );
+  }
+
+  /** sum [M, N] += a^T b, over R rows of a (stride strideA) and b (stride strideB). */
+  function addProduct(
+    M: number,
+    N: number,
+    R: number,
+    a: Float32Array,
+    strideA: number,
+    b: Float32Array,
+    strideB: number,
+    sum: Float32Array,
+    type: Weights['type'],
+  ): void {
+    const packed = work.floats('packed', ops.packedLength(R, N, type));
+    ops.pack(packed, b, R, N, 0, N, strideB, 1, type);
+    ops.gemm(M, N, R, a, 1, strideA, packed, sum, true, type);
+  }
+
+  function ownRows(R: number): Int32Array {
+    return work.ints(
+      'add/own',
+      Int32Array.from({ length: R }, (_, r) => r),
+    );
   }
 
   /** From the derivative by each log-probability to the derivative by the last layer's output. */
@@ -221,19 +377,22 @@ export function makeTrainer(
     for (let p = 0; p < P; p += step) {
       const n = Math.min(step, P - p);
       // With one chunk the logits are still there from the forward pass.
-      if (step < P) project(ops, weights, n, normed.subarray(p * C), weights.head, logits);
+      if (step < P) computeLogits(decoder, weights, n, normed.subarray(p * C), logits);
       ops.logprobsBackward(
         n,
         V,
         logits,
         targets.subarray(p),
         temperature,
-        0,
+        config.logitSoftcap,
         logsumexp.subarray(p),
         coefficient.subarray(p),
       );
       projectBack(n, logits, weights.head, dNormed.subarray(p * C));
-      addWeightGradient(n, layout.head, logits, normed.subarray(p * C));
+      if (!full) continue;
+      const { out, in: width } = layout.head;
+      const gradient = gradientOf({ ...layout.head, length: out * width });
+      addProduct(out, width, n, logits, out, normed.subarray(p * C), width, gradient, weights.type);
     }
     const dGathered = work.zeros('head/dx', P * C);
     ops.rmsNormBackward(
@@ -244,7 +403,7 @@ export function makeTrainer(
       work.floats('head/inverse', P),
       dNormed,
       dGathered,
-      gradientOf(layout.finalNorm),
+      normGradient(layout.finalNorm),
     );
     const dx = work.zeros('dx', R * C);
     ops.scatterAdd(P, C, dGathered, work.ints('lossRows', pass.lossRows_P), dx);
@@ -256,37 +415,32 @@ export function makeTrainer(
     const { recompute } = held;
     const dx = backwardHead(pass, temperature, coefficients);
     const rows = rowsOf(pass);
-    for (let l = L - 1; l >= 0; l--) {
+    for (let l = L - 1; l >= lowest; l--) {
       const place = recompute ? 0 : l;
       const x = work.floats(`x/${l}`, C * rows.count);
       const b = layerBuffers(place, rows.count);
       const kv = pages(place, pass.forest.pageCount);
       // The layer's own output is not needed: it goes where the head's input was.
+      const out = work.floats(`x/${L}`, C * rows.count);
       if (recompute)
-        forwardLayer(
-          ops,
-          config,
-          weights,
-          at(weights.layers, l),
-          rows,
-          rope,
-          x,
-          kv,
-          b,
-          scratch(rows.count),
-          work.floats(`x/${L}`, C * rows.count),
-        );
-      backwardLayer(l, rows, pass.forest.pageCount, x, b, kv, dx);
+        forwardLayer(decoder, l, at(weights.layers, l), rows, x, kv, b, scratch(rows.count), out, {
+          drop: dropOf(pass, l),
+        });
+      backwardLayer(l, pass, rows, x, b, kv, dx);
     }
-    ops.scatterAdd(rows.count, C, dx, rows.ids_R, matrixGradient(layout.embedding));
+    if (full) {
+      if (config.embeddingScale !== 1) ops.scale(rows.count * C, config.embeddingScale, dx);
+      const { offset } = layout.embedding;
+      ops.scatterAdd(rows.count, C, dx, rows.ids_R, gradientOf({ offset, length: V * C }));
+    }
     held = undefined;
   }
 
   /** `dx` comes as the derivative by the layer's output and leaves as that by its input. */
   function backwardLayer(
     l: number,
+    pass: Pass,
     rows: ReturnType<typeof rowsOf>,
-    pageCount: number,
     x: Float32Array,
     b: LayerBuffers,
     kv: Pages,
@@ -295,31 +449,73 @@ export function makeTrainer(
     const R = rows.count;
     const w = at(weights.layers, l);
     const spec = at(layout.layers, l);
+    const drop = dropOf(pass, l);
+    const mask = (name: MatrixName): number | undefined =>
+      drop === undefined || w[name].adapter === null
+        ? undefined
+        : maskSeed(options.dropout.seed, pass, l, name);
+    const seen = (name: MatrixName, input: Float32Array): Float32Array =>
+      drop === undefined ? input : drop(name, input, w[name].in, R);
+    /** Through the norm after a block: the derivative by what came in. */
+    const throughAfter = (
+      weight: Float32Array | null,
+      vector: Vector | null,
+      input: Float32Array,
+      inverse: Float32Array,
+    ): Float32Array => {
+      if (weight === null) return dx;
+      const dInput = work.zeros('dAfter', R * C);
+      ops.rmsNormBackward(R, C, input, weight, inverse, dx, dInput, normGradient(vector));
+      return dInput;
+    };
+    /** dx += the derivative through a block's first product and the norm before it. */
+    const throughBefore = (
+      name: MatrixName,
+      dy: Float32Array,
+      weight: Float32Array | null,
+      vector: Vector | null,
+      input: Float32Array,
+      inverse: Float32Array,
+    ): void => {
+      if (weight === null) {
+        projectBack(R, dy, w[name], dx, { accumulate: true, mask: mask(name) });
+        return;
+      }
+      const dNormed = work.floats('dNormed', R * C);
+      projectBack(R, dy, w[name], dNormed, { mask: mask(name) });
+      ops.rmsNormBackward(R, C, input, weight, inverse, dNormed, dx, normGradient(vector));
+    };
 
-    // out = middle + (silu(g) * u) Wdown,  [g u] = norm(middle) Wgateup
+    // out = middle + after((silu(g) * u) Wdown),  [g u] = norm(middle) Wgateup
     const dHidden = work.floats('dHidden', R * F);
     const hidden = work.floats('hidden_RF', R * F);
     const dGateUp = work.floats('dGateUp', R * 2 * F);
-    const dNormed = work.floats('dNormed', R * C);
-    projectBack(R, dx, w.down, dHidden);
-    ops.gatedUnitBackward(R, F, 'silu', b.gateUp_R2F, dHidden, dGateUp, hidden);
-    addWeightGradient(R, spec.down, dx, hidden);
-    projectBack(R, dGateUp, w.gateUp, dNormed);
-    addWeightGradient(R, spec.gateUp, dGateUp, b.mlpNormed_RC);
-    ops.rmsNormBackward(R, C, b.middle_RC, w.mlpNorm, b.mlpInverse_R, dNormed, dx, gradientOf(spec.mlpNorm));
+    const dMlp = throughAfter(w.mlpAfter, spec.mlpAfter, b.mlp_RC, b.mlpAfterInverse_R);
+    projectBack(R, dMlp, w.down, dHidden, { mask: mask('down') });
+    ops.gatedUnitBackward(R, F, config.activation, b.gateUp_R2F, dHidden, dGateUp, hidden);
+    addGradients(l, 'down', R, dMlp, seen('down', hidden));
+    const mlpInput = w.mlpNorm === null ? b.middle_RC : b.mlpNormed_RC;
+    addGradients(l, 'gateUp', R, dGateUp, seen('gateUp', mlpInput));
+    throughBefore('gateUp', dGateUp, w.mlpNorm, spec.mlpNorm, b.middle_RC, b.mlpInverse_R);
 
-    // middle = x + attention(norm(x) Wqkv) Wo
+    // middle = x + after(attention(norm(x) Wqkv) Wo)
     const dAttended = work.floats('dAttended', R * H * D);
     const dq = work.floats('dq', R * H * D);
     const dQkv = work.floats('qkv_R', R * (H + 2 * J) * D);
-    const pageFloats = pageCount * J * D * PAGE_SIZE;
+    const pageFloats = pass.forest.pageCount * J * D * PAGE_SIZE;
     const dKeys = work.zeros('dKeys', pageFloats);
     const dValues = work.zeros('dValues', pageFloats);
-    projectBack(R, dx, w.o, dAttended);
-    addWeightGradient(R, spec.o, dx, b.attended_RHD);
+    const dAttention = throughAfter(
+      w.attentionAfter,
+      spec.attentionAfter,
+      b.attention_RC,
+      b.attentionInverse_R,
+    );
+    projectBack(R, dAttention, w.o, dAttended, { mask: mask('o') });
+    addGradients(l, 'o', R, dAttention, seen('o', b.attended_RHD));
     ops.attentionBackward(
       R,
-      rows.shape,
+      attentionShape(config, l, rows.runs),
       rows.trees,
       rows.treeCount,
       b.q_RHD,
@@ -332,10 +528,28 @@ export function makeTrainer(
       dKeys,
       dValues,
     );
+    const rope = at(decoder.ropes, l);
     ops.ropeStoreBackward(R, H, J, D, dq, dKeys, dValues, rows.positions_R, rows.slots_R, rope, dQkv);
-    projectBack(R, dQkv, w.qkv, dNormed);
-    addWeightGradient(R, spec.qkv, dQkv, b.normed_RC);
-    ops.rmsNormBackward(R, C, x, w.attentionNorm, b.inverse_R, dNormed, dx, gradientOf(spec.attentionNorm));
+    if (w.queryNorm !== null && w.keyNorm !== null)
+      ops.qkNormBackward(
+        R,
+        H,
+        J,
+        D,
+        config.qkNorm === 'whole',
+        b.projected_R,
+        w.queryNorm,
+        w.keyNorm,
+        b.qkInverse_R,
+        dQkv,
+        normGradient(spec.queryNorm),
+        normGradient(spec.keyNorm),
+      );
+    const attentionInput = w.attentionNorm === null ? x : b.normed_RC;
+    addGradients(l, 'qkv', R, dQkv, seen('qkv', attentionInput));
+    // Below the lowest layer that is trained nobody reads dx.
+    if (l === lowest && !full) return;
+    throughBefore('qkv', dQkv, w.attentionNorm, spec.attentionNorm, x, b.inverse_R);
   }
 
   return {
@@ -351,6 +565,7 @@ export function makeTrainer(
           pass,
           temperature,
           !keep || passes.length > 1 ? 'nothing' : rows <= plan.rowsKept ? 'all' : 'inputs',
+          keep,
         );
         let p = 0;
         for (const n of pass.members) {
@@ -373,7 +588,13 @@ export function makeTrainer(
           p += at(datums, n).positions.length;
         }
         if (held?.pass !== pass)
-          forwardPass(weights, pass, temperature, pass.forest.rowCount <= plan.rowsKept ? 'all' : 'inputs');
+          forwardPass(
+            weights,
+            pass,
+            temperature,
+            pass.forest.rowCount <= plan.rowsKept ? 'all' : 'inputs',
+            true,
+          );
         backwardPass(pass, temperature, coefficients);
         counts.trainedTokens += pass.forest.rowCount;
         for (const n of pass.members) counts.unsharedTokens += inputLength(at(datums, n));
@@ -381,8 +602,9 @@ export function makeTrainer(
       kept = undefined;
     },
     step(adam) {
+      assert(trained !== null, 'a step of weights that are not trained');
       const state = optimizer();
-      const gradientNorm = Math.sqrt(ops.sumSquares(layout.length, state.gradient));
+      const gradientNorm = Math.sqrt(ops.sumSquares(trained.length, state.gradient));
       // As torch.nn.utils.clip_grad_norm_.
       const gradientScale =
         adam.maxGradNorm === undefined ? 1 : Math.min(1, adam.maxGradNorm / (gradientNorm + 1e-6));
@@ -394,13 +616,13 @@ export function makeTrainer(
         gradientScale,
       };
       const parts: [number, number, number][] = [
-        [0, layout.decayedLength, adam.weightDecay],
-        [layout.decayedLength, layout.length, 0],
+        [0, trained.decayedLength, adam.weightDecay],
+        [trained.decayedLength, trained.length, 0],
       ];
       for (const [from, to, weightDecay] of parts) {
         ops.adamW(
           to - from,
-          weights.values.subarray(from, to),
+          trained.values.subarray(from, to),
           state.gradient.subarray(from, to),
           state.moment1.subarray(from, to),
           state.moment2.subarray(from, to),
@@ -413,28 +635,39 @@ export function makeTrainer(
     },
     gradientNorms: () =>
       Object.fromEntries(
-        layout.parameters.map((p) => [p.name, Math.sqrt(ops.sumSquares(p.length, gradientOf(p)))]),
+        (trained?.parameters ?? []).map((p) => [p.name, Math.sqrt(ops.sumSquares(p.length, gradientOf(p)))]),
       ),
   };
 }
 
-/** Rows per pass that fit the limit, with all activations kept and with each layer computed again. */
+/** Rows per pass that fit the limit, and the bytes of one, with all activations kept and with each layer computed again. */
 export function planActivations(
   config: ModelConfig,
   activationBytes: number,
-): { rowsKept: number; rowsRecomputed: number; bytesPerRow: number } {
+  adapterWidth = 0,
+): {
+  rowsKept: number;
+  rowsRecomputed: number;
+  bytesKept: number;
+  bytesRecomputed: number;
+  bytesPerSampledRow: number;
+} {
   const sum = (widths: Record<string, number>): number => Object.values(widths).reduce((a, b) => a + b, 0);
   const { hiddenSize: C, intermediateSize: F, heads: H, headSize: D, kvHeads: J, layers: L } = config;
   const pageFloats = 2 * J * D;
-  const layer = sum(layerBufferWidths(config)) + pageFloats;
+  const buffers = sum(layerBufferWidths(config));
+  const scratch = sum(scratchBufferWidths(config)) + adapterWidth;
+  const layer = buffers + pageFloats;
   /** Scratch, the derivatives of one layer, an activation packed for a weight gradient, and the head. */
-  const shared = sum(scratchBufferWidths(config)) + 2 * C + 3 * F + 2 * H * D + pageFloats + F + 5 * C;
-  const kept = 4 * (L * (layer + C) + shared);
-  const recomputed = 4 * (L * C + layer + shared);
+  const shared = scratch + 2 * C + 3 * F + 2 * H * D + pageFloats + F + 5 * C + 2 * adapterWidth;
+  const bytesKept = 4 * (L * (layer + C) + shared);
+  const bytesRecomputed = 4 * (L * C + layer + shared);
   return {
-    rowsKept: Math.floor(activationBytes / kept),
-    rowsRecomputed: Math.max(1, Math.floor(activationBytes / recomputed)),
-    bytesPerRow: kept,
+    rowsKept: Math.floor(activationBytes / bytesKept),
+    rowsRecomputed: Math.max(1, Math.floor(activationBytes / bytesRecomputed)),
+    bytesKept,
+    bytesRecomputed,
+    bytesPerSampledRow: 4 * (buffers + scratch + C),
   };
 }
 
@@ -444,6 +677,7 @@ function inputLength(datum: Datum): number {
 }
 
 function makePasses(datums: readonly Datum[], share: boolean, maxRows: number): Pass[] {
+  let passCount = 0;
   const members = datums.flatMap((d, n) => (d.positions.length > 0 ? [n] : []));
   const split = (part: number[]): Pass[] => {
     if (part.length === 0) return [];
@@ -457,6 +691,7 @@ function makePasses(datums: readonly Datum[], share: boolean, maxRows: number): 
     }
     return [
       {
+        index: passCount++,
         members: part,
         forest,
         lossRows_P: Int32Array.from(

@@ -27,12 +27,13 @@ enum {
   NR = NV * VL,     /* columns of a packed panel */
   SLOTS = 16,       /* tokens per page of keys and values; also the number of partial sums of a row reduction */
   SV = SLOTS / VL,  /* vectors that hold one value per slot */
+  PACK_COLUMNS = 96, /* a strip of columns that is packed by itself begins at a multiple */
   RUN_INTS = 5,
   SPAN_INTS = 4,
   TREE_INTS = 2,
 };
 
-typedef enum { F32 = 0, BF16 = 1 } packed_type;
+typedef enum { F32 = 0, BF16 = 1, INT8 = 2 } packed_type;
 typedef enum { SILU = 0, GELU = 1 } activation_type;
 
 /*
@@ -41,8 +42,12 @@ typedef enum { SILU = 0, GELU = 1 } activation_type;
  */
 #define R3_OPS(OP)                                                                                                \
   OP(packedLength, double, (size_t K, size_t N, packed_type type))                                                \
-  OP(pack, void, (size_t threads, float *packed, const float *source, size_t K, size_t N, size_t strideK,         \
-                  size_t strideN, packed_type type))                                                              \
+  OP(pack, void, (size_t threads, float *packed, const float *source, size_t K, size_t N, size_t first,           \
+                  size_t count, size_t strideK, size_t strideN, packed_type type))                                \
+  OP(gatherPacked, void, (size_t threads, size_t R, size_t K, size_t N, const float *packed, const int32_t *ids,  \
+                          float *out, packed_type type))                                                          \
+  OP(transposePacked, void, (size_t threads, float *to, const float *from, size_t K, size_t N,                    \
+                             packed_type fromType, packed_type toType))                                           \
   OP(gemm, void, (size_t threads, size_t M, size_t N, size_t K, const float *a, size_t strideM, size_t strideK,   \
                   const float *packed, float *c, bool accumulate, packed_type type))                              \
   OP(gather, void, (size_t threads, size_t R, size_t C, const float *table, const int32_t *ids, float *out))      \
@@ -74,6 +79,8 @@ typedef enum { SILU = 0, GELU = 1 } activation_type;
                        float *out))                                                                               \
   OP(gatedUnitBackward, void, (size_t threads, size_t R, size_t F, activation_type activation,                    \
                                const float *gateUp, const float *dOut, float *dGateUp, float *out))               \
+  OP(dropout, void, (size_t threads, size_t R, size_t C, const float *x, double rate, size_t seed,                \
+                     size_t firstRow, float *out))                                                                \
   OP(softcap, void, (size_t threads, size_t n, double cap, float *x))                                             \
   OP(scale, void, (size_t threads, size_t n, double factor, float *x))                                            \
   OP(logprobs, void, (size_t threads, size_t R, size_t V, const float *logits, const int32_t *targets,            \
@@ -88,7 +95,8 @@ typedef enum { SILU = 0, GELU = 1 } activation_type;
                    double beta1, double beta2, double epsilon, double weightDecay, double correction1,            \
                    double correction2, double gradientScale))                                                     \
   OP(sumSquares, double, (size_t threads, size_t n, const float *x))                                              \
-  OP(peak, double, (size_t threads, size_t rounds, packed_type type))
+  OP(peak, double, (size_t threads, size_t rounds, packed_type type))                                             \
+  OP(read, double, (size_t threads, size_t rounds, size_t n, const float *x))
 
 struct ops {
 #define OP(name, result, parameters) result(*name) parameters;

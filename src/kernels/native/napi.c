@@ -26,7 +26,12 @@ typedef double (*adaptor)(const struct ops *k, const value *v);
 /* Per op: its parameters (n: size, d: number, f: Float32Array, i: Int32Array), and the call. */
 #define R3_CALLS(CALL)                                                                                            \
   CALL(packedLength, "nnn", k->packedLength(v[0].n, v[1].n, v[2].n))                                              \
-  CALL(pack, "nffnnnnn", (k->pack(v[0].n, v[1].f, v[2].f, v[3].n, v[4].n, v[5].n, v[6].n, v[7].n), 0))            \
+  CALL(pack, "nffnnnnnnn", (k->pack(v[0].n, v[1].f, v[2].f, v[3].n, v[4].n, v[5].n, v[6].n, v[7].n, v[8].n,       \
+                                    v[9].n), 0))                                                                  \
+  CALL(gatherPacked, "nnnnfifn", (k->gatherPacked(v[0].n, v[1].n, v[2].n, v[3].n, v[4].f, v[5].i, v[6].f,         \
+                                                  v[7].n), 0))                                                    \
+  CALL(transposePacked, "nffnnnn", (k->transposePacked(v[0].n, v[1].f, v[2].f, v[3].n, v[4].n, v[5].n, v[6].n),   \
+                                    0))                                                                           \
   CALL(gemm, "nnnnfnnffnn", (k->gemm(v[0].n, v[1].n, v[2].n, v[3].n, v[4].f, v[5].n, v[6].n, v[7].f, v[8].f,      \
                                      v[9].n != 0, v[10].n), 0))                                                   \
   CALL(gather, "nnnfif", (k->gather(v[0].n, v[1].n, v[2].n, v[3].f, v[4].i, v[5].f), 0))                          \
@@ -54,6 +59,7 @@ typedef double (*adaptor)(const struct ops *k, const value *v);
   CALL(gatedUnit, "nnnnff", (k->gatedUnit(v[0].n, v[1].n, v[2].n, v[3].n, v[4].f, v[5].f), 0))                    \
   CALL(gatedUnitBackward, "nnnnffff", (k->gatedUnitBackward(v[0].n, v[1].n, v[2].n, v[3].n, v[4].f, v[5].f,       \
                                                             v[6].f, v[7].f), 0))                                  \
+  CALL(dropout, "nnnfdnnf", (k->dropout(v[0].n, v[1].n, v[2].n, v[3].f, v[4].d, v[5].n, v[6].n, v[7].f), 0))      \
   CALL(softcap, "nndf", (k->softcap(v[0].n, v[1].n, v[2].d, v[3].f), 0))                                          \
   CALL(scale, "nndf", (k->scale(v[0].n, v[1].n, v[2].d, v[3].f), 0))                                              \
   CALL(logprobs, "nnnfidff", (k->logprobs(v[0].n, v[1].n, v[2].n, v[3].f, v[4].i, v[5].d, v[6].f, v[7].f), 0))    \
@@ -64,7 +70,8 @@ typedef double (*adaptor)(const struct ops *k, const value *v);
   CALL(adamW, "nnffffdddddddd", (k->adamW(v[0].n, v[1].n, v[2].f, v[3].f, v[4].f, v[5].f, v[6].d, v[7].d, v[8].d, \
                                           v[9].d, v[10].d, v[11].d, v[12].d, v[13].d), 0))                        \
   CALL(sumSquares, "nnf", k->sumSquares(v[0].n, v[1].n, v[2].f))                                                  \
-  CALL(peak, "nnn", k->peak(v[0].n, v[1].n, v[2].n))
+  CALL(peak, "nnn", k->peak(v[0].n, v[1].n, v[2].n))                                                              \
+  CALL(read, "nnnf", k->read(v[0].n, v[1].n, v[2].n, v[3].f))
 
 #define CALL(name, parameters, expression) \
   static double call_##name(const struct ops *k, const value *v) { return expression; }

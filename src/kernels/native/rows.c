@@ -1,6 +1,6 @@
 /**
  * Ops that work row by row or element by element: embedding, RMSNorm (of queries and keys as well), RoPE and the page
- * store, gated units, AdamW, the gradient norm, and the loop that measures the multiply-add peak.
+ * store, gated units, dropout, AdamW, the gradient norm, and the loops that measure the multiply-add peak and memory.
  *
  * Rows go to threads in chunks of at least about ten microseconds. What sums over rows (scatterAdd, dWeight)
  * is split by columns instead, so that each sum keeps the order of the rows.
@@ -417,6 +417,50 @@ KERNEL void OPNAME(gatedUnitBackward)(size_t threads, size_t R, size_t F, activa
   RUN_ITEMS(threads, gated_backward_chunk, &t);
 }
 
+/* ---- Dropout ---- */
+
+struct dropout {
+  size_t items, perChunk, C;
+  const float *x;
+  float *out, factor;
+  uint32_t threshold, seed, firstRow;
+};
+
+/* mix and hash32 of src/lib/rng.ts. */
+INLINE vu mix(vu h) {
+  h = (h ^ (h >> 16)) * 0x21f0aaad;
+  h = (h ^ (h >> 15)) * 0x735a2d97;
+  return h ^ (h >> 15);
+}
+
+static void dropout_chunk(const void *context, size_t chunk, void *scratch) {
+  (void)scratch;
+  const struct dropout *t = context;
+  EACH_ITEM(t, chunk, r) {
+    const float *x = t->x + r * t->C;
+    float *out = t->out + r * t->C;
+    const uint32_t stream = (t->firstRow + (uint32_t)r + 0x7f4a7c15) * 0x85ebca6b;
+    const vu row = mix((vu){0} + ((t->seed ^ 0x9e3779b9) ^ stream));
+    for (size_t c = 0; c < t->C; c += VL) {
+      const size_t left = t->C - c;
+      const vu counter = ((vu)lanes() + ((uint32_t)c + 0x165667b1)) * 0xc2b2ae35;
+      const vi kept = mix(mix(row ^ counter) + 0x27d4eb2f) >= t->threshold;
+      const vf y = (vf)((vi)((left >= VL ? load(x + c) : load_part(x + c, left)) * splat(t->factor)) & kept);
+      if (left >= VL) store(out + c, y);
+      else store_part(out + c, y, left);
+    }
+  }
+}
+
+KERNEL void OPNAME(dropout)(size_t threads, size_t R, size_t C, const float *x, double rate, size_t seed,
+                            size_t firstRow, float *out) {
+  const double limit = rate * 4294967296.0;
+  struct dropout t = {R, chunk_items(threads, R, 6 * C), C, x, out, (float)(1 / (1 - rate)), (uint32_t)limit,
+                      (uint32_t)seed, (uint32_t)firstRow};
+  if ((double)t.threshold < limit) t.threshold++;
+  RUN_ITEMS(threads, dropout_chunk, &t);
+}
+
 /* ---- Scale ---- */
 
 enum { SCALE_BLOCK = 32768 };
@@ -545,4 +589,30 @@ KERNEL double OPNAME(peak)(size_t threads, size_t rounds, packed_type type) {
   if (type == BF16) width = 4;
 #endif
   return (double)(threads * PEAK_CHUNKS) * (double)rounds * CHAINS * VL * width;
+}
+
+/* ---- Memory: loads, and one addition for each ---- */
+
+enum { READ_BLOCK = 65536 };
+struct read {
+  size_t n, blocks;
+  const float *x;
+};
+
+static void read_chunk(const void *context, size_t chunk, void *scratch) {
+  const struct read *t = context;
+  const size_t from = chunk % t->blocks * READ_BLOCK, n = min_n(READ_BLOCK, t->n - from) / (8 * VL) * (8 * VL);
+  vf s[8] = {0};
+  for (size_t i = 0; i < n; i += 8 * VL) {
+    __builtin_prefetch(t->x + from + i + 1024, 0, 2);
+    UNROLL for (int k = 0; k < 8; k++) s[k] += load(t->x + from + i + k * VL);
+  }
+  UNROLL for (int k = 0; k < 8; k++) store((float *)scratch + k * VL, s[k]); /* so that the loop is kept */
+}
+
+/* Reads x `rounds` times and returns the bytes. */
+KERNEL double OPNAME(read)(size_t threads, size_t rounds, size_t n, const float *x) {
+  struct read t = {n, ceil_div(n, READ_BLOCK), x};
+  parallel(threads, read_chunk, &t, rounds * t.blocks, 8 * VL * sizeof(float));
+  return (double)rounds * (double)n * sizeof(float);
 }
