@@ -19,7 +19,7 @@ import {
   type EngineFlags,
   type LoraFlags,
 } from './options.ts';
-import { adapterOf, engineOptions, kernelBuild, loraOptions, modelConfig } from './session.ts';
+import { adapterOf, engineOptions, findModel, kernelBuild, loraOptions, modelConfig } from './session.ts';
 import { renderTable } from './table.ts';
 
 /** Long enough for clocks to settle, short enough to wait for. */
@@ -87,14 +87,15 @@ export function define(command: Command, io: Io): void {
 async function doctor(flags: Flags, io: Io): Promise<void> {
   if (flags.measure === true && flags.model === undefined)
     throw usageError('--measure: expected --model with a folder, got none');
-  const plans = flags.model === undefined ? undefined : plansOf(flags.model, flags);
+  const model = flags.model === undefined ? undefined : findModel(flags.model, io.env);
+  const plans = model === undefined ? undefined : plansOf(model, flags);
   const machine = await examine(flags.threads, io);
   const needs =
-    plans !== undefined && flags.model !== undefined && flags.measure === true
+    plans !== undefined && model !== undefined && flags.measure === true
       ? {
           ...plans,
           seconds: await measureStep(io, plans.step, {
-            model: flags.model,
+            model,
             ...engineOptions(flags),
             ...loraOptions(flags),
           }),

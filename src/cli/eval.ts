@@ -25,6 +25,7 @@ import {
 import { giveBeforeAfter, resultsTable } from './results.ts';
 import {
   engineOptions,
+  findModel,
   findTask,
   loadTaskProblems,
   openEngine,
@@ -84,7 +85,8 @@ async function run(flags: Flags, io: Io): Promise<void> {
     engines.push(engine);
     return stoppable(engine, signal, 'stopped before everything was measured; nothing was kept');
   };
-  const measured = async (model: string, name: string): Promise<Measured<Problem>> => {
+  const measured = async (named: string, name: string): Promise<Measured<Problem>> => {
+    const model = findModel(named, io.env);
     const engine = await open(model);
     const options = playerOptions(flags, engine.capabilities().contextLength);
     return measure(

@@ -26,7 +26,7 @@ import {
   usageError,
   type EngineFlags,
 } from './options.ts';
-import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
+import { engineOptions, findModel, openEngine, withEngine } from './session.ts';
 import { printable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 
@@ -84,14 +84,14 @@ export function define(command: Command, io: Io): void {
   command.action((model: string, flags: Flags) => generate(model, flags, io));
 }
 
-async function generate(model: string, flags: Flags, io: Io): Promise<void> {
+async function generate(named: string, flags: Flags, io: Io): Promise<void> {
   if ((flags.prompt === undefined) === (flags.tokens === undefined)) {
     throw usageError('expected either --prompt or --tokens, got both or neither');
   }
   if (flags.raw === true && flags.tokens !== undefined) {
     throw usageError('--raw: expected --prompt, got --tokens, which are encoded already');
   }
-  checkModel(model);
+  const model = findModel(named, io.env);
   const tokenizer = tryTokenizer(model, flags);
   const { prompts, stopIds } = await loadPrompts(model, tokenizer, flags);
   const { topK, topP, minP } = flags;

@@ -25,6 +25,7 @@ import {
 import { cliProgress } from './watch.ts';
 import {
   engineOptions,
+  findModel,
   findTask,
   loadTaskProblems,
   openEngine,
@@ -84,11 +85,12 @@ async function run(flags: Flags, io: Io): Promise<void> {
   checkWritable(dirname(flags.out));
   const { task, prompts } = findTask(flags.task, flags.prompts);
   const problems = await loadTaskProblems(task, flags.problems, flags.limit);
-  const opening = openEngine(io, { model: flags.model, trainable: false, ...engineOptions(flags) });
+  const model = findModel(flags.model, io.env);
+  const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
     const options = playerOptions(flags, engine.capabilities().contextLength);
     const stopping = stoppable(engine, io.stopSignal(), `stopped; nothing was written to ${flags.out}`);
-    const player = makePlayer(stopping, flags.model, task, prompts, options);
+    const player = makePlayer(stopping, model, task, prompts, options);
     const progress = cliProgress(io);
     let mined: Mined<Problem>;
     try {

@@ -25,6 +25,7 @@ const press = (wait: boolean, times: number): { codes: number[]; aborted: boolea
 
 const COMMANDS = [
   'quickstart',
+  'pull',
   'check',
   'mine',
   'train',
@@ -63,7 +64,10 @@ describe('help', () => {
 describe('a mistake in the command line is one line on stderr, and exit code 2:', () => {
   test.each([
     [['trian'], "unknown command 'trian' (Did you mean train?)"],
-    [['foo'], /^r3: unknown command 'foo'; expected one of quickstart, check, mine, train, .*doctor\n$/],
+    [
+      ['foo'],
+      /^r3: unknown command 'foo'; expected one of quickstart, pull, check, mine, train, .*doctor\n$/,
+    ],
     [['train', '--stpes', '3'], "unknown option '--stpes' (Did you mean --steps?)"],
     [['train', '--steps', '1e3x'], '--steps: expected a whole number of at least 1, got "1e3x"'],
     [

@@ -30,6 +30,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'train the start model that comes with r3, and show what it learned',
     load: () => import('./quickstart.ts'),
   },
+  pull: {
+    summary: 'download a model from Hugging Face, or check one that is here',
+    load: () => import('./pull.ts'),
+  },
   check: {
     summary: "judge answers with a task's verifier, or audit the verifier itself",
     load: () => import('./check.ts'),
@@ -86,6 +90,8 @@ Start here:
   r3 train --help        a command's own help has its options, their defaults and examples
 
 Environment:
+  HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE
+                         as the Hugging Face tools have them
   R3_KERNELS             native, wasm or reference: the kernel build to use (default: the fastest that loads)
   NO_COLOR               no colours
   CI                     progress as plain lines

@@ -34,8 +34,11 @@ export interface ProgressOptions {
 export type ProgressFields = Readonly<Record<string, number | string>>;
 
 export interface Progress {
-  /** Ends the current phase and begins another. `total`: its steps, where known; `done`: steps done before (a resumed run). */
-  phase(name: string, total?: number, done?: number): void;
+  /**
+   * Ends the current phase and begins another. `total`: its steps, where known; `done`: steps done before (a resumed
+   * run); `show`: how a number of steps is written, such as bytes.
+   */
+  phase(name: string, total?: number, done?: number, show?: (steps: number) => string): void;
   update(done: number, fields?: ProgressFields): void;
   /** One or more whole lines. */
   log(line: string): void;
@@ -64,6 +67,7 @@ interface Phase {
   history: number[];
   /** Whether its last line has been printed. */
   told: boolean;
+  show: (steps: number) => string;
 }
 
 export function makeProgress({ stream, isTty, now }: ProgressOptions): Progress {
@@ -86,7 +90,7 @@ export function makeProgress({ stream, isTty, now }: ProgressOptions): Progress 
     current = undefined;
   };
   return {
-    phase: (name, total, done = 0) => {
+    phase: (name, total, done = 0, show = String) => {
       end();
       current = {
         name: oneLine(name),
@@ -97,6 +101,7 @@ export function makeProgress({ stream, isTty, now }: ProgressOptions): Progress 
         fields: {},
         history: [],
         told: false,
+        show,
       };
       // A plain line at once would say nothing yet.
       if (isTty) draw();
@@ -151,9 +156,9 @@ function plainLine(phase: Phase, nowMs: number, over = false): string {
     .join('  ');
 }
 
-function countOf({ done, total }: Phase): string {
-  if (total !== undefined) return `${done}/${total}`;
-  return done > 0 ? String(done) : '';
+function countOf({ done, total, show }: Phase): string {
+  if (total !== undefined) return `${show(done)}/${show(total)}`;
+  return done > 0 ? show(done) : '';
 }
 
 /**

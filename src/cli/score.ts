@@ -14,7 +14,7 @@ import {
   type EngineFlags,
   type LoraFlags,
 } from './options.ts';
-import { engineOptions, loraOptions, openEngine, withEngine } from './session.ts';
+import { engineOptions, findModel, loraOptions, openEngine, withEngine } from './session.ts';
 import { renderTable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 
@@ -58,7 +58,8 @@ export function define(command: Command, io: Io): void {
   command.action((model: string, flags: Flags) => score(model, flags, io));
 }
 
-async function score(model: string, flags: Flags, io: Io): Promise<void> {
+async function score(named: string, flags: Flags, io: Io): Promise<void> {
+  const model = findModel(named, io.env);
   const rows = await loadTokenRows(flags.tokens, model, flags.context);
   const gradients = flags.gradients === true;
   const opening = openEngine(io, {

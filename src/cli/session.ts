@@ -12,6 +12,10 @@ import { isAdapterFolder, loadAdapterConfig } from '../engine/local/adapter-file
 import type { LoraOptions } from '../engine/local/lora.ts';
 import { loadModelConfig, withContext, type ModelConfig } from '../engine/local/config.ts';
 import { openLocalEngine, type LocalEngineOptions } from '../engine/local/local-engine.ts';
+import { findSnapshot } from '../hub/cache.ts';
+import { missingFiles } from '../hub/model-files.ts';
+import { tryModelName } from '../hub/name.ts';
+import { hubCache } from '../hub/settings.ts';
 import type { KernelBuild } from '../kernels/load.ts';
 import { messageOf, R3Error } from '../lib/errors.ts';
 import type { Problem } from '../method/episode.ts';
@@ -116,6 +120,33 @@ export function openEngine(io: Io, options: Omit<LocalEngineOptions, 'kernels'>)
   checkModel(options.model);
   const kernels = kernelBuild(io.env);
   return openLocalEngine({ ...options, ...(kernels === undefined ? {} : { kernels }) });
+}
+
+/**
+ * The folder of the model that a person names: a folder, or `org/name[@revision]` in the cache of the Hugging Face
+ * tools. Throws R3Error `bad-file`, which says how to get a model that is not there.
+ */
+export function findModel(name: string, env: Io['env']): string {
+  const parsed = existsSync(name) ? undefined : tryModelName(name);
+  const found = parsed === undefined ? undefined : findSnapshot(hubCache(env), parsed);
+  if (found === undefined && parsed?.repository.includes('/') === true) {
+    throw new R3Error(
+      'engine',
+      'bad-file',
+      `${name}: expected a model folder or a model that is downloaded, got neither; check the path, or download it: r3 pull ${name}`,
+    );
+  }
+  if (found === undefined) {
+    checkModel(name);
+    return name;
+  }
+  const [missing] = missingFiles(found.directory);
+  if (missing === undefined) return found.directory;
+  throw new R3Error(
+    'engine',
+    'bad-file',
+    `${name}: expected a whole model in the cache, got one without ${missing}; download the rest: r3 pull ${name}`,
+  );
 }
 
 /** A model folder that is not one is said so before kernels are built or data is read. */

@@ -32,7 +32,7 @@ import {
   type LoraFlags,
   type OptimizerFlags,
 } from './options.ts';
-import { checkModel, engineOptions, loraOptions, modelConfig, openEngine, withEngine } from './session.ts';
+import { engineOptions, findModel, loraOptions, modelConfig, openEngine, withEngine } from './session.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
 /** Which of the seed's streams orders rows. */
@@ -107,8 +107,8 @@ export function define(command: Command, io: Io): void {
 }
 
 async function run(flags: Flags, io: Io): Promise<void> {
-  checkModel(flags.model);
-  const weights = findWeights(flags.model);
+  const model = findModel(flags.model, io.env);
+  const weights = findWeights(model);
   if (flags.initSeed !== undefined && weights !== undefined) {
     throw usageError(
       `--init-seed: expected a folder without weights, got ${flags.model}, which holds ${basename(weights)}`,
@@ -122,14 +122,14 @@ async function run(flags: Flags, io: Io): Promise<void> {
     );
   }
   checkWritable(dirname(flags.out));
-  const tokenizer = loadTokenizer(flags.model);
-  const format = loadChatFormat(flags.model, tokenizer);
+  const tokenizer = loadTokenizer(model);
+  const format = loadChatFormat(model, tokenizer);
   const rows = await loadRows(flags.data);
-  checkRows(format, tokenizer, rows, modelConfig(flags.model, flags.context).contextLength);
+  checkRows(format, tokenizer, rows, modelConfig(model, flags.context).contextLength);
   const { batchSize, initSeed, saveAs } = flags;
   const steps = flags.steps ?? Math.ceil((flags.epochs * rows.length) / batchSize);
   const opening = openEngine(io, {
-    model: flags.model,
+    model,
     saveAs,
     ...(initSeed === undefined ? {} : { initSeed }),
     ...engineOptions(flags),

@@ -42,9 +42,9 @@ import type { Progress } from './progress.ts';
 import { warningsOfRun, writeRunReport } from './reading.ts';
 import {
   adapterOf,
-  checkModel,
   checkRunFolder,
   engineOptions,
+  findModel,
   findTask,
   loadTaskProblems,
   loraOptions,
@@ -187,7 +187,7 @@ function required(flags: TrainFlags): { task: string; model: string; source: Fai
 }
 
 async function startRun(flags: TrainFlags, io: Io): Promise<void> {
-  const { task: taskName, model, source } = required(flags);
+  const { task: taskName, model: named, source } = required(flags);
   if (flags.acceptKernels === true) {
     throw usageError('--accept-kernels: expected --resume with a run, got a new run');
   }
@@ -201,6 +201,7 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
     );
   }
   checkRunFolder(directory);
+  const model = findModel(named, io.env);
   const { contextLength } = modelConfig(model, flags.context);
   const lora = loraOptions(flags);
   const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags), ...lora });
@@ -239,7 +240,7 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
     const started = parseTrainConfig(run.config, directory);
     const { dtype, lora, context, train: options } = started;
     const { task, prompts } = findTask(started.task, started.prompts.name);
-    const model = existing(started.model.directory);
+    const model = findModel(started.model.directory, io.env);
     const opening = openEngine(io, {
       model,
       trainable: true,
@@ -319,11 +320,6 @@ async function withRun(run: Run, work: (run: Run) => Promise<void>): Promise<voi
   } finally {
     run.close();
   }
-}
-
-function existing(model: string): string {
-  checkModel(model);
-  return model;
 }
 
 /** What training begins from. */
@@ -437,7 +433,8 @@ async function finish(
 /** What the run will need, from the model's config and the flags alone. */
 async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
   if (flags.json === true) throw usageError('--json: expected a run, got --dry-run, which makes none');
-  const { task: taskName, model, source } = required(flags);
+  const { task: taskName, model: named, source } = required(flags);
+  const model = findModel(named, io.env);
   const options = trainOptionsOf(flags);
   const { task } = findTask(taskName, flags.prompts);
   const config = modelConfig(model, flags.context);

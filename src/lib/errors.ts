@@ -4,7 +4,7 @@
  */
 
 /** The boundary that an error crossed. */
-export type Boundary = 'task' | 'engine' | 'store' | 'config' | 'text' | 'kernels';
+export type Boundary = 'task' | 'engine' | 'store' | 'config' | 'text' | 'kernels' | 'hub';
 
 export type ErrorCode =
   | 'bad-option' // an option that is unknown, malformed or that this engine cannot honour
@@ -18,6 +18,9 @@ export type ErrorCode =
   | 'no-memory' // a limit on memory was reached
   | 'no-space' // the disk is full or not writable
   | 'not-available' // a build, tool or feature that this machine lacks
+  | 'not-found' // a repository, revision or file that the hub does not have
+  | 'no-access' // a private or gated repository, or a token that is refused
+  | 'no-network' // a server that cannot be reached or keeps failing
   | 'cancelled';
 
 export class R3Error extends Error {

@@ -41,7 +41,7 @@ import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
 import type { Episode, Failure, Written } from '../method/episode.ts';
 import { episodesOf, groupRecord } from './group-record.ts';
-import { checkUnlocked, isLock, takeLock } from './lock.ts';
+import { checkUnlocked, isLock, takeLock } from '../lib/lock.ts';
 
 const VERSION = 1;
 const LOGS = ['metrics', 'episodes', 'failures', 'timings'] as const;
@@ -120,7 +120,7 @@ export interface Run {
  */
 export function checkNewRun(directory: string): void {
   refuseFiles(directory);
-  if (existsSync(directory)) checkUnlocked(directory);
+  if (existsSync(directory)) checkUnlocked(directory, 'run');
   checkWritable(directory);
 }
 
@@ -133,7 +133,7 @@ export function createRun(directory: string, config: RunConfig): Run {
   refuseFiles(directory);
   const made = makeDirectory(directory);
   try {
-    const unlock = takeLock(directory);
+    const unlock = takeLock(directory, 'run');
     try {
       // Another process may have made its run here before the lock was ours.
       refuseFiles(directory);
@@ -189,7 +189,7 @@ export function openRun(directory: string): Run {
   const first = readEpisodes(directory);
   first.next();
   first.return();
-  const unlock = takeLock(directory);
+  const unlock = takeLock(directory, 'run');
   try {
     // Only now is nobody else at it.
     return openLocked(directory, readConfig(directory), unlock);

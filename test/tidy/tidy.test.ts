@@ -29,6 +29,7 @@ const ROOMS = [
   'loops',
   'method',
   'engine',
+  'hub',
   'text',
   'runs',
   'kernels',

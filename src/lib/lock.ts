@@ -1,5 +1,5 @@
 /**
- * Who writes a run: one process at a time. Its id is in the name of a file in the run folder, `lock.<pid>`.
+ * Who writes a folder: one process at a time. Its id is in the name of a file in the folder, `lock.<pid>`.
  *
  * A process makes its own file first, and looks for those of others after that. So of two that come at once, at least
  * one sees the other, and two never go on: a file that is read, judged and then replaced could not promise that. Who
@@ -8,30 +8,31 @@
  */
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { R3Error } from '../lib/errors.ts';
-import { removeQuietly, storeError } from '../lib/files.ts';
+import { R3Error } from './errors.ts';
+import { removeQuietly, storeError } from './files.ts';
 
 const NAME = /^lock\.(\d+)$/;
 const WAITS = 25;
 const WAIT_MS = 20;
 
-/** Whether a name in a run folder is that of a lock, also of one that a kill left. */
+/** Whether a name in such a folder is that of a lock, also of one that a kill left. */
 export function isLock(name: string): boolean {
   return NAME.test(name);
 }
 
 /**
  * Makes this process the writer of a folder; what comes back ends that. Throws R3Error `mismatch` when another process
- * is at work there, `no-space`, `bad-file`. A process that takes the lock twice has it.
+ * is at work there, `no-space`, `bad-file`. A process that takes the lock twice has it. `what`: what the folder holds,
+ * for the message.
  */
-export function takeLock(directory: string): () => void {
+export function takeLock(directory: string, what: string): () => void {
   const path = join(directory, `lock.${process.pid}`);
   try {
     writeFileSync(path, '');
     for (let waits = 0; ; waits++) {
       const other = findWriter(directory);
       if (other === undefined) break;
-      if (other < process.pid || waits === WAITS) throw writtenBy(directory, other);
+      if (other < process.pid || waits === WAITS) throw writtenBy(directory, what, other);
       pause(WAIT_MS);
     }
     for (const [name, pid] of locksOf(directory))
@@ -46,9 +47,9 @@ export function takeLock(directory: string): () => void {
 }
 
 /** Throws what `takeLock` would throw, and changes nothing. */
-export function checkUnlocked(directory: string): void {
+export function checkUnlocked(directory: string, what: string): void {
   const other = findWriter(directory);
-  if (other !== undefined) throw writtenBy(directory, other);
+  if (other !== undefined) throw writtenBy(directory, what, other);
 }
 
 /** The living process that writes a folder, this one apart; of several the lowest. */
@@ -64,11 +65,11 @@ function locksOf(directory: string): [name: string, pid: number][] {
   });
 }
 
-function writtenBy(directory: string, pid: number): R3Error {
+function writtenBy(directory: string, what: string, pid: number): R3Error {
   return new R3Error(
     'store',
     'mismatch',
-    `${directory}: expected a run that nobody writes, got one that process ${pid} writes; stop it, or remove ${join(directory, `lock.${pid}`)} if it is another program`,
+    `${directory}: expected a ${what} that nobody writes, got one that process ${pid} writes; stop it, or remove ${join(directory, `lock.${pid}`)} if it is another program`,
   );
 }
 
