@@ -6,7 +6,7 @@
  * bytes that arrive start the count again. Messages name places without their queries, which may hold signatures, and
  * never hold the token. Error codes: huggingface_hub 1.33, utils/_http.py.
  */
-import { R3Error } from '../lib/errors.ts';
+import { R3Error, messageOf } from '../lib/errors.ts';
 import { oneLine } from '../lib/printable.ts';
 import type { HubSettings } from './settings.ts';
 
@@ -236,11 +236,14 @@ function quoted(text: string, token: string | undefined): string {
 /** What a connection that failed means. */
 function lost(hub: Hub, { path, persistent }: Asked, error: unknown): Problem {
   const place = placeOf(hub.settings.endpoint + path);
-  if (error instanceof CutShort) return { error: unreachable(hub, place, error.message), transient: true };
+  const passing = (why: string): Problem => ({ error: unreachable(hub, place, why), transient: true });
+  if (error instanceof CutShort) return passing(error.message);
+  if (!(error instanceof TypeError)) return passing('no bytes for half a minute');
   const code = codeOf(error);
+  if (code === 'UND_ERR_SOCKET') return passing('a connection that was cut');
   if (code === undefined) {
-    const why = error instanceof TypeError ? 'a connection that was cut' : 'no bytes for half a minute';
-    return { error: unreachable(hub, place, why), transient: true };
+    // fetch refuses some addresses itself, such as those with the port of another service.
+    return { error: unreachable(hub, place, oneLine(messageOf(error.cause))), transient: false };
   }
   if (/CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ERR_TLS/.test(code)) {
     const why = `${code}; a proxy that opens TLS needs its certificate in NODE_EXTRA_CA_CERTS`;
@@ -263,7 +266,7 @@ function unreachable(hub: Hub, place: string, got: string): R3Error {
 function codeOf(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     const { code } = at as NodeJS.ErrnoException;
-    if (typeof code === 'string' && /^[A-Z]/.test(code) && code !== 'UND_ERR_SOCKET') return code;
+    if (typeof code === 'string' && /^[A-Z]/.test(code)) return code;
     if (at instanceof AggregateError && at.errors.length > 0) return codeOf(at.errors[0]);
   }
   return undefined;
