@@ -41,6 +41,8 @@ export interface Trouble {
   headers?: Record<string, string>;
   /** The connection ends after so many bytes of the body. */
   cutAfter?: number;
+  /** Instead of the end of the connection, after which nothing comes any more. */
+  onStall?: () => void;
   /** All of the file, whatever was asked for. */
   ignoresRange?: boolean;
   /** Other bytes. */
@@ -195,7 +197,7 @@ function sendFile(
   response: ServerResponse,
   { method, range }: Seen,
   content: Buffer,
-  { ignoresRange, cutAfter, body }: Trouble = {},
+  { ignoresRange, cutAfter, onStall, body }: Trouble = {},
   headers: Record<string, string>,
 ): void {
   const whole = body ?? content;
@@ -215,7 +217,7 @@ function sendFile(
   });
   if (method === 'HEAD') response.end();
   else if (cutAfter === undefined || cutAfter >= part.length) response.end(part);
-  else response.write(part.subarray(0, cutAfter), () => response.destroy());
+  else response.write(part.subarray(0, cutAfter), () => (onStall ?? (() => response.destroy()))());
 }
 
 export function sha256(content: Uint8Array): string {
