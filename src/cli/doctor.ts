@@ -56,7 +56,7 @@ export function define(command: Command, io: Io): void {
     .description(
       'Shows which kernels run here and why, how fast they are, and with --model what a model needs to sample and to train.',
     )
-    .option('--model <dir>', 'a model folder: its parameters, and memory to sample and to train')
+    .option('--model <dir>', 'a model (folder or name): its parameters, and memory to sample and to train')
     .option(
       '--measure',
       'open the model, compute a little of a step, and estimate the seconds of a whole one',

@@ -53,7 +53,10 @@ export function define(command: Command, io: Io): void {
       'Measures first and second tries of a model on problems, beside the controls that say what a reflection is worth.',
     )
     .addOption(taskOption())
-    .requiredOption('--model <dir>', 'the model to measure: a folder in the Hugging Face layout')
+    .requiredOption(
+      '--model <dir>',
+      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model',
+    )
     .option('--against <dir>', 'the start model: adds before and after, and who gains, writer or reader')
     .requiredOption('--problems <file>', 'held-out problems, .jsonl or .parquet')
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))

@@ -51,7 +51,7 @@ interface Flags extends EngineFlags {
 export function define(command: Command, io: Io): void {
   command
     .description('Samples one completion for each prompt from a model.')
-    .argument('<model>', 'model folder in the Hugging Face layout')
+    .argument('<model>', 'model folder in the Hugging Face layout, or the name of a downloaded model')
     .addOption(repeated('--prompt <text>', 'a prompt, shown to the model as a user message; may be repeated'))
     .option('--tokens <file>', 'prompts as token ids: .jsonl with {"tokens": [...]} on each line')
     .option('--raw', 'encode prompts as they are, without the chat template')

@@ -52,7 +52,10 @@ export function define(command: Command, io: Io): void {
   command
     .description('Samples attempts at problems and writes the failed ones, which training starts from.')
     .addOption(taskOption())
-    .requiredOption('--model <dir>', 'the start model: a folder in the Hugging Face layout')
+    .requiredOption(
+      '--model <dir>',
+      'the start model: a folder in the Hugging Face layout, or the name of a downloaded model',
+    )
     .requiredOption('--problems <file>', 'problems, .jsonl or .parquet')
     .requiredOption('--out <file>', 'where the failures go, .jsonl; an existing file is replaced')
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))

@@ -39,7 +39,7 @@ export function define(command: Command, io: Io): void {
     .description(
       'Log-probabilities of token sequences under a model, in nats, and gradient norms of their loss.',
     )
-    .argument('<model>', 'model folder in the Hugging Face layout')
+    .argument('<model>', 'model folder in the Hugging Face layout, or the name of a downloaded model')
     .requiredOption('--tokens <file>', 'sequences: .jsonl with {"tokens": [...]} on each line')
     .option(
       '--gradients',

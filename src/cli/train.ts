@@ -77,7 +77,10 @@ export function define(command: Command, io: Io): void {
       'Trains a model to write reflections that make its next try pass: it reflects on failed attempts, retries, and the tokens of reflections that helped are rewarded (GRPO).',
     )
     .addOption(taskOption().makeOptionMandatory(false))
-    .option('--model <dir>', 'the start model: a folder in the Hugging Face layout')
+    .option(
+      '--model <dir>',
+      'the start model: a folder in the Hugging Face layout, or the name of a downloaded model',
+    )
     .option('--problems <file>', 'problems to mine failures from, .jsonl or .parquet')
     .option('--failures <file>', 'failures of this model that r3 mine wrote, instead of --problems')
     .addOption(integer('--limit <n>', 'mine the first n problems (default: all)', { min: 1 }))

@@ -177,9 +177,16 @@ function refusal(hub: Hub, { path }: Asked, response: Response): Problem {
   return { error: denied(hub, path, response), transient: false };
 }
 
-function denied(hub: Hub, path: string, { status, headers }: Response): R3Error {
+function denied(hub: Hub, path: string, { status, headers, url }: Response): R3Error {
   const { repository, revision, settings } = hub;
   const { endpoint, token } = settings;
+  if (new URL(url).origin !== new URL(endpoint).origin) {
+    return new R3Error(
+      'hub',
+      'no-access',
+      `${placeOf(url)}: expected the file, got status ${status}; try again`,
+    );
+  }
   const page = `${endpoint}/${repository}`;
   const said = headers.get('x-error-message') ?? '';
   switch (headers.get('x-error-code')) {

@@ -233,6 +233,17 @@ describe('a pull', () => {
     expect(again.downloadedBytes).toBe(WEIGHTS.length);
   });
 
+  test('places config.json last: a snapshot that is not finished has none', async () => {
+    const { commit } = hub.repositories.get(NAME) ?? { commit: '' };
+    const inTheWay = join(root(), 'snapshots', commit, 'merges.txt', 'x');
+    mkdirSync(inTheWay, { recursive: true });
+    expect((await failure(pull())).code).toBe('bad-file');
+    expect(existsSync(join(root(), 'snapshots', commit, 'config.json'))).toBe(false);
+    expect(existsSync(join(root(), 'refs'))).toBe(false);
+    rmSync(dirname(inTheWay), { recursive: true });
+    expectWhole(await pull());
+  });
+
   test('tells how much is there, never more than all', async () => {
     const told: [number, number][] = [];
     const { bytes } = await pull({}, { onProgress: (...numbers) => told.push(numbers) });
@@ -257,7 +268,7 @@ describe('a download that is interrupted', () => {
         if (length === WEIGHTS.length) expect(ranges).toEqual([]);
         else expect(ranges).toEqual([length === 0 ? undefined : `bytes=${length}-`]);
       }),
-      { numRuns: 25, examples: [[0], [1], [WEIGHTS.length - 1], [WEIGHTS.length]] },
+      { numRuns: 15, examples: [[0], [1], [WEIGHTS.length - 1], [WEIGHTS.length]] },
     );
   });
 
@@ -270,7 +281,7 @@ describe('a download that is interrupted', () => {
         expectWhole(pulled);
         expect(pulled.downloadedBytes).toBeLessThanOrEqual(pulled.bytes);
       }),
-      { numRuns: 20 },
+      { numRuns: 12 },
     );
   });
 
@@ -297,7 +308,7 @@ describe('a download that is interrupted', () => {
         hub.trouble = () => undefined;
         expectWhole(await pull());
       }),
-      { numRuns: 20 },
+      { numRuns: 12 },
     );
   });
 
@@ -308,9 +319,14 @@ describe('a download that is interrupted', () => {
     expect(pulled.downloadedBytes).toBe(pulled.bytes + 1000);
   });
 
-  test('begins again with a server that sends another part', async () => {
-    troubleWith(LARGE, { cutAfter: 1000 }, { body: WEIGHTS.subarray(0, 3000) });
+  test.each([
+    ['sends another part', { partFrom: 500 }],
+    ['sends a part of another file', { body: WEIGHTS.subarray(0, 3000) }],
+    ['has no such part', { status: 416 }],
+  ])('begins again with a server that %s', async (_, trouble) => {
+    troubleWith(LARGE, { cutAfter: 1000 }, trouble);
     expectWhole(await pull());
+    expect(hub.seen.filter(({ host }) => host === 'files').at(-1)?.range).toBeUndefined();
   });
 
   test.each([
@@ -463,6 +479,15 @@ describe('what cannot be had is one clear error:', () => {
     });
   });
 
+  test('a file that the other host refuses, without the signature of its address', async () => {
+    hub.trouble = ({ host }) => (host === 'files' ? { status: 403 } : undefined);
+    const { code, message } = await refuse();
+    expect(code).toBe('no-access');
+    expect(message).toMatch(
+      /^http:\/\/127\.0\.0\.1:\d+\/[0-9a-f]{64}: expected the file, got status 403; try again$/,
+    );
+  });
+
   test('no network, said at once', async () => {
     const gone = await startHub();
     await gone.close();
@@ -483,6 +508,32 @@ describe('what cannot be had is one clear error:', () => {
     );
     hub.trouble = ({ path }) => (API.test(path) ? { body: Buffer.from('{"sha": 1}') } : undefined);
     expect((await refuse()).message).toMatch(/expected of the hub a commit and its files, got \{"sha":1\}/);
+  });
+
+  test('a listing of any JSON', async () => {
+    const listing = fc.record({
+      sha: fc.oneof(fc.constant('a'.repeat(40)), fc.jsonValue()),
+      siblings: fc.oneof(
+        fc.array(
+          fc.record({
+            rfilename: fc.oneof(fc.constantFrom('config.json', 'model.safetensors'), fc.jsonValue()),
+            size: fc.jsonValue(),
+            blobId: fc.jsonValue(),
+            lfs: fc.oneof(fc.jsonValue(), fc.record({ sha256: fc.jsonValue(), size: fc.jsonValue() })),
+          }),
+        ),
+        fc.jsonValue(),
+      ),
+    });
+    await fc.assert(
+      fc.asyncProperty(listing, async (body) => {
+        // Whatever it names is not there.
+        hub.trouble = ({ path }) =>
+          API.test(path) ? { body: Buffer.from(JSON.stringify(body)) } : { status: 404 };
+        expect(['bad-file', 'not-found']).toContain((await refuse()).code);
+      }),
+      { numRuns: 100 },
+    );
   });
 
   test('a disk without room, before anything is loaded', async () => {

@@ -45,6 +45,8 @@ export interface Trouble {
   onStall?: () => void;
   /** All of the file, whatever was asked for. */
   ignoresRange?: boolean;
+  /** The part from this byte on, whatever part was asked for. */
+  partFrom?: number;
   /** Other bytes. */
   body?: Buffer;
 }
@@ -197,11 +199,11 @@ function sendFile(
   response: ServerResponse,
   { method, range }: Seen,
   content: Buffer,
-  { ignoresRange, cutAfter, onStall, body }: Trouble = {},
+  { ignoresRange, cutAfter, onStall, partFrom, body }: Trouble = {},
   headers: Record<string, string>,
 ): void {
   const whole = body ?? content;
-  const from = ignoresRange === true ? 0 : Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0);
+  const from = ignoresRange === true ? 0 : (partFrom ?? Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0));
   if (from > 0 && from >= whole.length) {
     response.writeHead(416, { 'content-range': `bytes */${whole.length}` }).end();
     return;
