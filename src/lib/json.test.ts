@@ -79,3 +79,11 @@ test('no control character of the text reaches the message', () => {
 test('a long value is cut', () => {
   expect(showValue('x'.repeat(100))).toBe(`"${'x'.repeat(59)}...`);
 });
+
+test('nesting of 500 levels is read, more is refused, even where it would exhaust the stack', () => {
+  const nested = (levels: number): string => `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`;
+  expect(parseJsonObject(nested(500))).toHaveProperty('a');
+  const refusal = 'expected at most 500 levels of objects and lists, got more';
+  expect(() => parseJsonObject(nested(501))).toThrow(refusal);
+  expect(() => parseJsonObject(`${'['.repeat(1e5)}${']'.repeat(1e5)}`)).toThrow(refusal);
+});

@@ -2,7 +2,7 @@
  * JSON that people wrote: read strictly, and shown in error messages.
  *
  * Reading takes UTF-8 with or without a byte order mark. It refuses what JSON.parse changes in silence: a key that
- * occurs twice (the first is lost) and a number too large for a double (it becomes Infinity).
+ * occurs twice (the first is lost) and a number too large for a double (it becomes Infinity). It refuses deep nesting.
  * The errors are plain and have no place; the caller knows the file and the line.
  */
 import { messageOf } from './errors.ts';
@@ -23,6 +23,8 @@ export interface Issue {
 }
 
 const EXCERPT_LENGTH = 60;
+/** Schemas of tools, the deepest that people write, stay under 50; thousands exhaust the stack. */
+const MAX_DEPTH = 500;
 
 /** The text of UTF-8 bytes, without a byte order mark. Throws an Error for bytes of another encoding. */
 export function decodeUtf8(bytes: Uint8Array): string {
@@ -52,14 +54,12 @@ export function parseJsonObject(text: string): Record<string, unknown> {
   } catch (cause) {
     throw new Error(`expected a JSON object, got ${excerpt(text)} (${oneLine(messageOf(cause))})`, { cause });
   }
+  // Before anything else looks at the value: what does calls itself at each level.
+  checkStructure(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new Error(`expected a JSON object, got ${showValue(value)}`);
   }
   checkNumbers(value);
-  const twice = findRepeatedKey(text);
-  if (twice !== undefined) {
-    throw new Error(`${twice}: expected each key once in an object, got it twice; remove one`);
-  }
   return value as Record<string, unknown>;
 }
 
@@ -87,14 +87,17 @@ function findInfinite(value: unknown): PropertyKey[] | undefined {
   return undefined;
 }
 
-/** The first key that an object of a valid JSON text holds twice. */
-function findRepeatedKey(text: string): string | undefined {
+/** Throws an Error when an object of a valid JSON text holds a key twice, or when its nesting is too deep. */
+function checkStructure(text: string): void {
   /** The keys of each object that is open; of a list, none. */
   const open: Set<string>[] = [];
   for (let i = 0; i < text.length; i++) {
     const character = text[i];
-    if (character === '{' || character === '[') open.push(new Set());
-    else if (character === '}' || character === ']') open.pop();
+    if (character === '{' || character === '[') {
+      open.push(new Set());
+      if (open.length > MAX_DEPTH)
+        throw new Error(`expected at most ${MAX_DEPTH} levels of objects and lists, got more`);
+    } else if (character === '}' || character === ']') open.pop();
     else if (character === '"') {
       const start = i;
       for (i++; text[i] !== '"'; i++) if (text[i] === '\\') i++;
@@ -103,11 +106,11 @@ function findRepeatedKey(text: string): string | undefined {
       if (text[next] !== ':') continue;
       const key = JSON.parse(text.slice(start, i + 1)) as string;
       const keys = open.at(-1);
-      if (keys?.has(key) === true) return key;
+      if (keys?.has(key) === true)
+        throw new Error(`${key}: expected each key once in an object, got it twice; remove one`);
       keys?.add(key);
     }
   }
-  return undefined;
 }
 
 /** `path: expected X, got Y` for the first thing that a schema found in `value`. */

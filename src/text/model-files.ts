@@ -34,11 +34,15 @@ export function readText(directory: string, name: string): string | undefined {
 /** The JSON object in a file, undefined when there is no such file. Throws R3Error `bad-file`. */
 export function readJson(directory: string, name: string): JsonObject | undefined {
   const text = readText(directory, name);
-  if (text === undefined) return undefined;
+  return text === undefined ? undefined : parseJson(join(directory, name), text);
+}
+
+/** The JSON object that is the text of the file at `path`. Throws R3Error `bad-file`. */
+export function parseJson(path: string, text: string): JsonObject {
   try {
     return parseJsonObject(text);
   } catch (cause) {
-    const why = `${join(directory, name)}: ${messageOf(cause)}. The file comes with the model: copy or download it again.`;
+    const why = `${path}: ${messageOf(cause)}. The file comes with the model: copy or download it again.`;
     throw new R3Error('text', 'bad-file', why, { cause });
   }
 }
@@ -55,11 +59,19 @@ const SPECIAL_NAMES = [
 ] as const;
 type SpecialName = (typeof SPECIAL_NAMES)[number];
 
+export type SpecialTokens = Partial<Record<SpecialName, string>>;
+
 /** Their texts, from tokenizer_config.json, else from special_tokens_map.json. Throws R3Error `bad-file`. */
-export function readSpecialTokens(directory: string): Partial<Record<SpecialName, string>> {
-  const config = readJson(directory, 'tokenizer_config.json') ?? {};
-  const map = readJson(directory, 'special_tokens_map.json') ?? {};
-  const found: Partial<Record<SpecialName, string>> = {};
+export function readSpecialTokens(directory: string): SpecialTokens {
+  return specialTokensOf(
+    readJson(directory, 'tokenizer_config.json') ?? {},
+    readJson(directory, 'special_tokens_map.json') ?? {},
+  );
+}
+
+/** `readSpecialTokens` of what is in the two files. */
+export function specialTokensOf(config: JsonObject, map: JsonObject): SpecialTokens {
+  const found: SpecialTokens = {};
   for (const name of SPECIAL_NAMES) {
     const value = config[name] ?? map[name];
     const text = isObject(value) ? value['content'] : value;

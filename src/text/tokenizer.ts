@@ -190,20 +190,27 @@ function readEosIds(
 ): number[] {
   const ids = new Set<number>();
   for (const name of ['generation_config.json', 'config.json']) {
-    const value = readJson(directory, name)?.['eos_token_id'] ?? [];
-    for (const id of Array.isArray(value) ? value : [value]) {
-      if (id >= room) {
-        const what = `${expectedRoom(room)}, got ${id}. Are both files of the same model?`;
-        throw new R3Error('text', 'bad-file', `${directory}/${name}: eos_token_id: ${what}`);
-      }
-      if (!Number.isInteger(id) || id < 0) {
-        const what = `expected a token id or a list of them, got ${showValue(value)}`;
-        throw new R3Error('text', 'bad-file', `${directory}/${name}: eos_token_id: ${what}`);
-      }
-      ids.add(id);
-    }
+    const value = readJson(directory, name)?.['eos_token_id'];
+    for (const id of eosIdsOf(`${directory}/${name}`, value, room)) ids.add(id);
   }
   const id = eosText === undefined ? undefined : library.token_to_id(eosText);
   if (id !== undefined) ids.add(id);
   return [...ids];
+}
+
+/** The ids in the field `eos_token_id` of the file at `path`. Throws R3Error `bad-file`. */
+export function eosIdsOf(path: string, value: unknown, room: number): number[] {
+  if (value === undefined || value === null) return [];
+  const ids: unknown[] = Array.isArray(value) ? value : [value];
+  return ids.map((id) => {
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0) {
+      const what = `expected a token id or a list of them, got ${showValue(value)}`;
+      throw new R3Error('text', 'bad-file', `${path}: eos_token_id: ${what}`);
+    }
+    if (id >= room) {
+      const what = `${expectedRoom(room)}, got ${id}. Are both files of the same model?`;
+      throw new R3Error('text', 'bad-file', `${path}: eos_token_id: ${what}`);
+    }
+    return id;
+  });
 }
