@@ -67,7 +67,7 @@ export function parseJsonObject(text: string): Record<string, unknown> {
 export function checkNumbers(value: unknown): void {
   const path = findInfinite(value);
   if (path === undefined) return;
-  throw new Error(`${renderPath(path)}: expected a number of at most 1.8e308, got a larger one`);
+  throw new Error(`${cut(renderPath(path))}: expected a number of at most 1.8e308, got a larger one`);
 }
 
 function findInfinite(value: unknown): PropertyKey[] | undefined {
@@ -107,7 +107,7 @@ function checkStructure(text: string): void {
       const key = JSON.parse(text.slice(start, i + 1)) as string;
       const keys = open.at(-1);
       if (keys?.has(key) === true)
-        throw new Error(`${key}: expected each key once in an object, got it twice; remove one`);
+        throw new Error(`${cut(key)}: expected each key once in an object, got it twice; remove one`);
       keys?.add(key);
     }
   }

@@ -239,11 +239,13 @@ function parseHeader(
     if (name === METADATA) {
       if (!isRecord(value)) throw bad(file, `${METADATA}: expected an object, got ${showValue(value)}`);
       for (const [key, text] of Object.entries(value)) {
+        checkName(file, key);
         if (typeof text !== 'string')
           throw bad(file, `${METADATA}.${key}: expected a string, got ${typeof text}`);
         metadata.push([key, text]);
       }
     } else {
+      checkName(file, name);
       entries.push(parseEntry(file, name, value));
     }
   }
@@ -251,13 +253,12 @@ function parseHeader(
   return { metadata: Object.fromEntries(metadata), entries };
 }
 
+function checkName(file: string, name: string): void {
+  if (name.length <= MAX_NAME_LENGTH) return;
+  throw bad(file, `expected names of at most ${MAX_NAME_LENGTH} characters, got one of ${name.length}`);
+}
+
 function parseEntry(file: string, name: string, value: unknown): Entry {
-  if (name.length > MAX_NAME_LENGTH) {
-    throw bad(
-      file,
-      `expected tensor names of at most ${MAX_NAME_LENGTH} characters, got one of ${name.length}`,
-    );
-  }
   if (!isRecord(value)) throw bad(file, `${name}: expected an object, got ${showValue(value)}`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isTensorType(dtype)) {
