@@ -112,7 +112,7 @@ test('a stop string between tokens of a character-splitting tokenizer is found',
   expect(bytes.decode(written?.tokens ?? [])).toBe('x🦀</answer>');
 });
 
-test('streamed text is the text of the result, completion by completion', async () => {
+test('streamed text, tokens and log-probabilities are those of the result, completion by completion', async () => {
   const text = fc.string({ unit: fc.constantFrom('a', 'b', '.', ' ', '🦀'), maxLength: 8 });
   await fc.assert(
     fc.asyncProperty(text, text, async (first, second) => {
@@ -120,9 +120,15 @@ test('streamed text is the text of the result, completion by completion', async 
       const onText = (index: number, piece: string): void => {
         streamed[index] += piece;
       };
-      const options = { params, seed: 1, count: 2, stopStrings: ['ab', '..'], onText };
+      const ids: number[][] = [[], []];
+      const onToken = (index: number, token: number, logprob: number): void => {
+        ids[index]?.push(token, logprob);
+      };
+      const options = { params, seed: 1, count: 2, stopStrings: ['ab', '..'], onText, onToken };
       const written = await generateText(engineOf(bytes, first, second), bytes, [1], options);
       expect(written.map((one) => one.text)).toEqual(streamed);
+      const flat = written.map((one) => one.tokens.flatMap((token, i) => [token, one.logprobs[i]]));
+      expect(flat).toEqual(ids);
     }),
   );
 });

@@ -20,6 +20,8 @@ export interface GenerateOptions {
   stopStrings?: readonly string[];
   /** Called with each piece of text as soon as it is certain; `index` is the completion's place. */
   onText?: (index: number, text: string) => void;
+  /** Called with each token of the completion as it is sampled, before the text that it makes certain. */
+  onToken?: (index: number, token: number, logprob: number) => void;
   signal?: AbortSignal;
 }
 
@@ -34,13 +36,16 @@ export async function generateText(
   prompt: readonly number[],
   options: GenerateOptions,
 ): Promise<Written[]> {
-  const { params, seed, count, stopStrings = [], onText, signal } = options;
+  const { params, seed, count, stopStrings = [], onText, onToken, signal } = options;
   const readers = Array.from({ length: count }, (_, index) =>
-    makeReader(tokenizer, params, stopStrings, (text) => onText?.(index, text)),
+    makeReader(tokenizer, params, stopStrings, {
+      onText: (text) => onText?.(index, text),
+      onToken: (token, logprob) => onToken?.(index, token, logprob),
+    }),
   );
 
   // A message per token costs more than a token of a small model.
-  const streams = stopStrings.length > 0 || onText !== undefined;
+  const streams = stopStrings.length > 0 || onText !== undefined || onToken !== undefined;
   const allEnded = new AbortController();
   const completions = await engine.sample({
     prompt,
@@ -50,8 +55,8 @@ export async function generateText(
     ...(streams
       ? {
           signal: signal ? AbortSignal.any([signal, allEnded.signal]) : allEnded.signal,
-          onToken: (index, token) => {
-            readers[index]?.push(token);
+          onToken: (index, token, logprob) => {
+            readers[index]?.push(token, logprob);
             if (readers.every((reader) => reader.ended())) allEnded.abort();
           },
         }
@@ -68,7 +73,7 @@ export async function generateText(
 
 /** Follows one completion. */
 interface Reader {
-  push(token: number): void;
+  push(token: number, logprob: number): void;
   /** Nothing that follows belongs to the completion. */
   ended(): boolean;
   finish(completion: Completion): Written;
@@ -78,7 +83,7 @@ function makeReader(
   tokenizer: Tokenizer,
   params: SamplingParams,
   stopStrings: readonly string[],
-  onText: (text: string) => void,
+  { onText, onToken }: { onText: (text: string) => void; onToken: (token: number, logprob: number) => void },
 ): Reader {
   const detokenizer = makeDetokenizer(tokenizer);
   const matcher = makeStopMatcher(stopStrings);
@@ -98,9 +103,10 @@ function makeReader(
     stopString = found.stopped;
   };
   const ended = (): boolean => stopString || stopToken || length >= params.maxTokens;
-  const push = (token: number): void => {
+  const push = (token: number, logprob: number): void => {
     if (ended()) return;
     length++;
+    onToken(token, logprob);
     stopToken = params.stopIds.includes(token);
     if (!stopToken) match(detokenizer.push(token));
   };
@@ -110,7 +116,8 @@ function makeReader(
     ended,
     finish: ({ tokens, logprobs, stopReason }) => {
       // An engine that does not stream gives its tokens only here.
-      for (const token of tokens.slice(length)) push(token);
+      const known = length;
+      for (const [i, token] of tokens.entries()) if (i >= known) push(token, logprobs[i] as number);
       if (!stopString) match(detokenizer.end());
       give(matcher.end());
       const reason = stopString || stopToken ? 'stop' : length >= params.maxTokens ? 'length' : stopReason;

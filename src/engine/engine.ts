@@ -34,8 +34,8 @@ export interface SampleRequest {
    */
   seed: number;
   signal?: AbortSignal;
-  /** Called for each token as it is sampled; `index` is the completion's place in the request. */
-  onToken?: (index: number, token: number) => void;
+  /** Called for each token as it is sampled, with its log-probability; `index` is the completion's place in the request. */
+  onToken?: (index: number, token: number, logprob: number) => void;
 }
 
 export type StopReason = 'stop' | 'length' | 'cancelled';

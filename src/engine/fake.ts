@@ -142,6 +142,10 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
         const stop = ids.findIndex((id) => params.stopIds.includes(id));
         return stop < 0 ? ids : ids.slice(0, stop + 1);
       });
+      const temperature = params.temperature === 0 ? 1 : params.temperature;
+      const scored = scripts.map((ids) => [
+        ...fakeLogprobs([...prompt, ...ids], temperature, stepCount).slice(prompt.length),
+      ]);
       // One token of each completion in turn, as a batch does it, so that a cancellation meets them half done.
       const done: number[][] = scripts.map(() => []);
       for (let position = 0; scripts.some((ids) => position < ids.length); position++) {
@@ -152,16 +156,15 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
           if (token === undefined) continue;
           done[index]?.push(token);
           stats.sampledTokens++;
-          onToken?.(index, token);
+          onToken?.(index, token, scored[index]?.[position] ?? 0);
         }
       }
 
-      const temperature = params.temperature === 0 ? 1 : params.temperature;
       return done.map((tokens, index): Completion => {
-        const scored = fakeLogprobs([...prompt, ...tokens], temperature, stepCount).slice(prompt.length);
+        const logprobs = scored[index]?.slice(0, tokens.length) ?? [];
         const cut = tokens.length < (scripts[index]?.length ?? 0);
         const stop = params.stopIds.includes(tokens.at(-1) ?? -1);
-        return { tokens, logprobs: [...scored], stopReason: cut ? 'cancelled' : stop ? 'stop' : 'length' };
+        return { tokens, logprobs, stopReason: cut ? 'cancelled' : stop ? 'stop' : 'length' };
       });
     },
 

@@ -46,7 +46,9 @@ export function serveEngine(port: MessagePort, options: LocalEngineOptions): voi
     const request: SamplerRequest = {
       ...input,
       cancelled: cancelledEarly.delete(id),
-      onToken: input.stream ? (index, token) => post({ kind: 'token', id, index, token }) : undefined,
+      onToken: input.stream
+        ? (index, token, logprob) => post({ kind: 'token', id, index, token, logprob })
+        : undefined,
       onDone: (completions) => {
         sampling.delete(id);
         post({ kind: 'done', id, output: completions });

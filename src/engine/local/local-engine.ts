@@ -16,7 +16,7 @@ export type { LocalEngineOptions } from './core.ts';
 interface Pending {
   resolve(output: unknown): void;
   reject(error: Error): void;
-  onToken: ((index: number, token: number) => void) | undefined;
+  onToken: ((index: number, token: number, logprob: number) => void) | undefined;
 }
 
 /** Opens a model directory. Throws what is wrong with it, with the kernels or with the options. */
@@ -52,7 +52,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
     const call = pending.get(message.id);
     if (call === undefined) return;
     if (message.kind === 'token') {
-      call.onToken?.(message.index, message.token);
+      call.onToken?.(message.index, message.token, message.logprob);
       return;
     }
     pending.delete(message.id);

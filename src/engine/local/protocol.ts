@@ -47,4 +47,4 @@ export type ToEngine =
 export type FromEngine =
   | { kind: 'done'; id: number; output: unknown }
   | { kind: 'failed'; id: number; message: string; code?: ErrorCode; boundary?: Boundary }
-  | { kind: 'token'; id: number; index: number; token: number };
+  | { kind: 'token'; id: number; index: number; token: number; logprob: number };

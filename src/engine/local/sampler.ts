@@ -34,7 +34,7 @@ export interface SamplerRequest {
   count: number;
   params: SamplingParams;
   seed: number;
-  onToken?: ((index: number, token: number) => void) | undefined;
+  onToken?: ((index: number, token: number, logprob: number) => void) | undefined;
   onDone(completions: Completion[]): void;
   /** Set to end the request's completions at the next step, as they are. */
   cancelled: boolean;
@@ -292,7 +292,7 @@ export function makeSampler(decoder: Decoder, weights: Weights, options: Sampler
   ): StopReason | undefined {
     completion.tokens.push(drawn.token);
     completion.logprobs.push(drawn.logprob);
-    request.onToken?.(index, drawn.token);
+    request.onToken?.(index, drawn.token, drawn.logprob);
     if (request.params.stopIds.includes(drawn.token)) return 'stop';
     if (completion.tokens.length >= request.params.maxTokens) return 'length';
     return undefined;
