@@ -6,6 +6,7 @@
  */
 
 import { setMaxListeners } from 'node:events';
+import type { Interface } from 'node:readline';
 
 export interface Io {
   /** Part of the result, on stdout, as it is. Throws OutputLost once stdout takes no more. */
@@ -14,6 +15,8 @@ export interface Io {
   note(line: string): void;
   /** Where progress is drawn: stderr. */
   status: StatusStream;
+  /** Lines from stdin. Prompts are shown, on stderr, when a person types them. */
+  openInput(): Interface;
   env: Readonly<Record<string, string | undefined>>;
   /** From this call on the first Ctrl-C raises the signal instead of ending the process. */
   stopSignal(): AbortSignal;

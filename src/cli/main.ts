@@ -5,6 +5,7 @@
  * The first Ctrl-C asks a command that can stop cleanly to do so, and ends any other at once; the second always
  * ends at once. What a command does is in its own file; which file, `program.ts` says.
  */
+import { createInterface } from 'node:readline';
 import { makeStopper, OutputLost } from './io.ts';
 import { runCli } from './program.ts';
 
@@ -33,6 +34,10 @@ const code = await runCli(process.argv.slice(2), {
   },
   note: (line) => void process.stderr.write(`${line}\n`),
   status: process.stderr,
+  openInput: () =>
+    process.stdin.isTTY && process.stderr.isTTY
+      ? createInterface({ input: process.stdin, output: process.stderr })
+      : createInterface({ input: process.stdin, terminal: false }),
   env: process.env,
   stopSignal: () => stopper.stopSignal(),
   exitCode: 0,

@@ -58,6 +58,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'sample from a model',
     load: () => import('./generate.ts'),
   },
+  chat: {
+    summary: 'talk to a model in the terminal',
+    load: () => import('./chat.ts'),
+  },
+  serve: {
+    summary: "serve a model to OpenAI's clients",
+    load: () => import('./serve.ts'),
+  },
   score: {
     summary: 'log-probabilities and gradient norms of token sequences',
     load: () => import('./score.ts'),
@@ -93,6 +101,7 @@ Environment:
   HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE
                          as the Hugging Face tools have them
   R3_KERNELS             native, wasm or reference: the kernel build to use (default: the fastest that loads)
+  R3_API_KEY             the key that clients of r3 serve must send (default: none is asked for)
   NO_COLOR               no colours
   CI                     progress as plain lines
 

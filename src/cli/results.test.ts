@@ -46,6 +46,9 @@ test('before and after are shown with what the reflections are like, and what wa
       status: { write: () => undefined },
       env: {},
       stopSignal: () => new AbortController().signal,
+      openInput: () => {
+        throw new Error('no input here');
+      },
       exitCode: 0,
     };
     const change = { profile: { before: profile, after: profile }, kl: 0.25, forcedBeginning: 'try' };

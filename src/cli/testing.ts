@@ -1,4 +1,6 @@
 /** An `Io` that remembers, for tests that run commands in place. */
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import { runCli } from './program.ts';
 import { makeStopper } from './io.ts';
 
@@ -24,6 +26,7 @@ export async function runInPlace(
     },
     note: (line) => toStderr(`${line}\n`),
     status: { write: toStderr },
+    openInput: () => createInterface({ input: Readable.from([]) }),
     env,
     stopSignal: () => stopper.stopSignal(),
     exitCode: 0,

@@ -113,6 +113,9 @@ const unusedIo: Io = {
   status: { write: () => undefined },
   env: {},
   stopSignal: () => new AbortController().signal,
+  openInput: () => {
+    throw new Error('no input here');
+  },
   exitCode: 0,
 };
 

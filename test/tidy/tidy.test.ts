@@ -24,6 +24,7 @@ const ROOMS = [
   'index',
   'cli',
   'dashboard',
+  'serve',
   'quickstart',
   'tasks',
   'loops',
