@@ -143,9 +143,9 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
         return stop < 0 ? ids : ids.slice(0, stop + 1);
       });
       const temperature = params.temperature === 0 ? 1 : params.temperature;
-      const scored = scripts.map((ids) => [
-        ...fakeLogprobs([...prompt, ...ids], temperature, stepCount).slice(prompt.length),
-      ]);
+      const scored = scripts.map((ids) =>
+        Array.from(fakeLogprobs([...prompt, ...ids], temperature, stepCount)).slice(prompt.length),
+      );
       // One token of each completion in turn, as a batch does it, so that a cancellation meets them half done.
       const done: number[][] = scripts.map(() => []);
       for (let position = 0; scripts.some((ids) => position < ids.length); position++) {

@@ -4,17 +4,21 @@
  */
 import type { Tokenizer } from '../text/tokenizer.ts';
 
+const BROKEN = '\uFFFD';
+
 /** `before`: the id that precedes the first one. */
 export function tokenTexts(tokenizer: Tokenizer, tokens: readonly number[], before: number): string[] {
+  const decode = (...ids: number[]): string => tokenizer.decodeWithSpecials(ids);
   return tokens.map((token, i) => {
-    const previous = tokenizer.decodeWithSpecials([tokens[i - 1] ?? before]);
-    // Decoders differ in what they do at the start of a text, such as to drop a space.
-    const both = tokenizer.decodeWithSpecials([tokens[i - 1] ?? before, token]);
-    return both.startsWith(previous) ? both.slice(previous.length) : tokenizer.decodeWithSpecials([token]);
+    // Not alone: decoders differ in what they do at the start of a text, such as to drop a space.
+    const previous = decode(tokens[i - 1] ?? before);
+    const both = decode(tokens[i - 1] ?? before, token);
+    const isWhole = !previous.endsWith(BROKEN) && both.startsWith(previous);
+    return isWhole ? both.slice(previous.length) : decode(token);
   });
 }
 
 /** The UTF-8 bytes of a token's text, null where they are not known. */
 export function bytesOf(text: string): number[] | null {
-  return text.includes('\uFFFD') ? null : [...new TextEncoder().encode(text)];
+  return text.includes(BROKEN) ? null : [...new TextEncoder().encode(text)];
 }
