@@ -9,7 +9,7 @@ import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { messageOf, R3Error } from '../lib/errors.ts';
 import { oneLine } from '../lib/printable.ts';
-import { makeHandler, type RequestLog } from '../serve/handler.ts';
+import { isLoopback, makeHandler, type RequestLog } from '../serve/handler.ts';
 import type { ServedModel } from '../serve/job.ts';
 import { listen } from '../serve/node-server.ts';
 import { plainRenderer } from '../serve/render-prompt.ts';
@@ -22,10 +22,9 @@ import { checkModel, engineOptions, openEngine, withEngine } from './session.ts'
 const PORT = 8000;
 const MAX_TOKENS = 4096;
 const MAX_REQUESTS = 256;
-const MAX_BODY_MIB = 4;
+const MAX_BODY_MIB = 1;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000;
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 /** Longer paths are nobody's but an attacker's. */
 const LOGGED_PATH = 80;
 const SEEDS = 2 ** 32;
@@ -84,7 +83,7 @@ Ctrl-C lets the requests under way end; a second one ends at once.`,
 async function serve(directory: string, flags: Flags, io: Io): Promise<void> {
   checkModel(directory);
   const { host } = flags;
-  const isLoopbackOnly = LOOPBACK.test(host);
+  const isLoopbackOnly = isLoopback(host);
   const apiKey = io.env['R3_API_KEY'] || undefined;
   const tokenizer = loadTokenizer(directory);
   const chat = loadChat(directory, tokenizer, io);

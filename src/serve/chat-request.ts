@@ -6,7 +6,7 @@
  */
 import { badField } from './api-error.ts';
 import { checkFields, isObject, readBoolean, readInteger, readObject, type Body } from './fields.ts';
-import { readSampling, SAMPLING_FIELDS, withLimit, type Job, type ServedModel } from './job.ts';
+import { encodeText, readSampling, SAMPLING_FIELDS, withLimit, type Job, type ServedModel } from './job.ts';
 
 const FIELDS = [
   ...SAMPLING_FIELDS,
@@ -95,7 +95,7 @@ export function readChatJob(
   });
   const { contextLength } = model.engine.capabilities();
   const room = { usual: Infinity, maxTokens: limits.maxTokens, contextLength };
-  const prompt = withLimit(model.tokenizer.encode(text), readMaxTokens(body), room, 'messages');
+  const prompt = withLimit(encodeText(model, text, 'messages'), readMaxTokens(body), room, 'messages');
   return { ...sampling, prompts: [prompt], logprobs, readsToolCalls: usesTools };
 }
 

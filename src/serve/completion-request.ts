@@ -5,7 +5,7 @@
  */
 import { badField } from './api-error.ts';
 import { checkFields, readInteger, type Body } from './fields.ts';
-import { readSampling, SAMPLING_FIELDS, withLimit, type Job, type ServedModel } from './job.ts';
+import { encodeText, readSampling, SAMPLING_FIELDS, withLimit, type Job, type ServedModel } from './job.ts';
 
 const FIELDS = [...SAMPLING_FIELDS, 'prompt'];
 /** OpenAI's default. */
@@ -53,13 +53,8 @@ function isIds(value: unknown): value is number[] {
   return Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === 'number');
 }
 
-function encodePrompt(
-  prompt: unknown,
-  field: string,
-  { tokenizer }: ServedModel,
-  vocabularySize: number,
-): number[] {
-  if (typeof prompt === 'string') return tokenizer.encode(prompt);
+function encodePrompt(prompt: unknown, field: string, model: ServedModel, vocabularySize: number): number[] {
+  if (typeof prompt === 'string') return encodeText(model, prompt, field);
   if (!isIds(prompt)) throw badField(field, 'a text or token ids', prompt);
   const bad = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
   if (bad !== undefined) throw badField(field, `ids from 0 to ${vocabularySize - 1}`, bad);

@@ -1,8 +1,9 @@
 /** The handler without a socket, on scripted engines. */
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { R3Error } from '../lib/errors.ts';
 import { hash32 } from '../lib/rng.ts';
-import { CONTEXT, endlessEngine, engineOf, serverOf, tokenizer, type TestServer } from './testing.ts';
+import { CONTEXT, LIMITS, endlessEngine, engineOf, serverOf, tokenizer, type TestServer } from './testing.ts';
 
 const CHAT = '/v1/chat/completions';
 const TEXT = '/v1/completions';
@@ -356,9 +357,29 @@ test.each([
   expect(await response.text()).toContain(words);
 });
 
+const FIELDS =
+  'model messages temperature top_p top_k min_p n max_tokens stop seed stream stream_options logprobs ' +
+  'tools tool_choice prompt chat_template_kwargs';
+
+test('no value of any field does more than to have the request refused', async () => {
+  const server = serverOf(engineOf('ok'));
+  const valid = fc.constantFrom<unknown>(messages, tools, 'a', 1, true, [[1], 'a'], ['a'], {}, 0.5, 'auto');
+  const body = fc.dictionary(fc.constantFrom(...FIELDS.split(' ')), fc.oneof(valid, fc.jsonValue()));
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(CHAT, TEXT), body, async (path, values) => {
+      const base = path === CHAT ? { messages } : { prompt: 'a' };
+      const response = await server.post(path, { ...base, ...values });
+      await response.text();
+      expect([200, 400, 404]).toContain(response.status);
+    }),
+    { numRuns: 300 },
+  );
+});
+
 test('a prompt or a completion that the context cannot hold has the code that clients look for', async () => {
-  const server = serverOf(engineOf('never'));
+  const server = serverOf(engineOf('never'), { limits: { ...LIMITS, maxBodyBytes: 1e6 } });
   for (const body of [
+    { prompt: 'x'.repeat(CONTEXT * 128 + 1) },
     { prompt: 'x '.repeat(CONTEXT) },
     { prompt: [...Array(200).fill(5)], max_tokens: 313 },
   ]) {
@@ -401,7 +422,8 @@ test('health and models are told, models with the context', async () => {
 test('a server on loopback answers to its own names only', async () => {
   const ask = async (host: string, isLoopbackOnly: boolean): Promise<number> =>
     (await serverOf(engineOf(''), { isLoopbackOnly }).handle(new Request(`http://${host}/health`))).status;
-  for (const host of ['localhost', '127.0.0.1:80', '[::1]:8000']) expect(await ask(host, true)).toBe(200);
+  for (const host of ['localhost', '127.0.0.1:80', '127.0.0.2', '[::1]:8000'])
+    expect(await ask(host, true)).toBe(200);
   for (const host of ['evil.example', '192.168.0.2', 'localhost.evil.example']) {
     expect(await ask(host, true)).toBe(403);
     expect(await ask(host, false)).toBe(200);
@@ -445,7 +467,7 @@ test('a reader that gives up a stream ends what is sampled for it', async () => 
 
 test('requests beyond the limit are told to come again', async () => {
   const server = serverOf(endlessEngine(), {
-    limits: { maxBodyBytes: 9999, maxTokens: 400, maxRequests: 2 },
+    limits: { ...LIMITS, maxRequests: 2 },
   });
   const streams = [
     await server.post(CHAT, { messages, stream: true }),

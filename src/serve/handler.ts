@@ -47,7 +47,7 @@ export interface HandlerOptions {
   /** Asked for as a bearer token under /v1. */
   apiKey?: string | undefined;
   /**
-   * Answer only requests for localhost, 127.0.0.1 or [::1]: a page on the web that has its own name resolve to this
+   * Answer only requests whose host is `isLoopback`: a page on the web that has its own name resolve to this
    * machine (DNS rebinding) gets nothing.
    */
   isLoopbackOnly: boolean;
@@ -67,8 +67,13 @@ export interface Handler {
   stop(): Promise<void>;
 }
 
-const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]'];
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/;
 const RETRY_SECONDS = '1';
+
+/** Whether a host is this machine's own, reached by nobody else. */
+export function isLoopback(host: string): boolean {
+  return LOOPBACK.test(host);
+}
 
 /** What a route answers with; `ended` comes when nothing is sampled for it any more. */
 interface Answer {
@@ -107,8 +112,8 @@ export function makeHandler(options: HandlerOptions): Handler {
 
   async function route(request: Request): Promise<Answer> {
     const { hostname, pathname } = new URL(request.url);
-    if (options.isLoopbackOnly && !LOOPBACK_NAMES.includes(hostname)) {
-      const message = `Host: expected ${LOOPBACK_NAMES.join(', ')}, got another name`;
+    if (options.isLoopbackOnly && !isLoopback(hostname)) {
+      const message = 'Host: expected localhost, 127.0.0.1 or [::1], got another name';
       throw new ApiError(403, `${message}; r3 serve --host answers on other addresses`);
     }
     if (isStopping) throw new ApiError(503, 'the server is stopping', { headers: { connection: 'close' } });

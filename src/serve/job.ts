@@ -125,6 +125,21 @@ function readStops(value: unknown): string[] {
   });
 }
 
+/** No known vocabulary has a longer token, but for those that a word outside of it becomes. */
+const LONGEST_TOKEN = 128;
+
+/**
+ * The ids of a prompt. A text that no tokenizer would fit into the context is refused before it is encoded: encoding
+ * takes seconds for a million characters, in which nobody else is served.
+ */
+export function encodeText({ engine, tokenizer }: ServedModel, text: string, field: string): number[] {
+  const { contextLength } = engine.capabilities();
+  const most = contextLength * LONGEST_TOKEN;
+  if (text.length <= most) return tokenizer.encode(text);
+  const what = `${field}: expected at most ${most} characters (the model's context has ${contextLength} tokens)`;
+  throw tooLong(`${what}, got ${text.length}; shorten it`, field);
+}
+
 /** A prompt with its limit of tokens: what was asked for, else `usual`, where the context and the server have the room. */
 export function withLimit(
   tokens: readonly number[],

@@ -11,6 +11,7 @@ export const tokenizer = loadTokenizer(
 );
 const eosId = tokenizer.eosIds[0] ?? 0;
 export const CONTEXT = 512;
+export const LIMITS = { maxBodyBytes: 20_000, maxTokens: 400, maxRequests: 8 };
 
 /** Completion i of every prompt is the i-th text (the last, where there are fewer) and the end of turn. */
 export function engineOf(...texts: string[]): ReturnType<typeof makeFakeEngine> {
@@ -56,7 +57,7 @@ export function serverOf(engine: Engine, options: Partial<HandlerOptions> = {}):
   let id = 0;
   const handler = makeHandler({
     model: { name: 'tiny', engine, tokenizer, render, chatStopIds: tokenizer.eosIds },
-    limits: { maxBodyBytes: 20_000, maxTokens: 400, maxRequests: 8 },
+    limits: LIMITS,
     isLoopbackOnly: true,
     now: () => (clock += 500),
     randomSeed: () => 77,

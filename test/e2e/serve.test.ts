@@ -182,8 +182,13 @@ describe('a process that serves the start model', () => {
     expect(await send('{}', { 'content-type': 'text/plain' })).toBe(415);
   });
 
-  test('Ctrl-C ends it, with a line in the log for each request and no word of theirs', async () => {
+  test('Ctrl-C lets a stream come to its end; the log has a line for each request and no word of theirs', async () => {
+    const stream = await client.chat.completions.create({ model, messages, n: 16, stream: true });
     served.child.kill('SIGINT');
+    const finished: string[] = [];
+    for await (const { choices } of stream)
+      finished.push(...choices.flatMap((choice) => choice.finish_reason ?? []));
+    expect(finished).toHaveLength(16);
     const { code, stderr } = await served.ended;
     expect(code, stderr).toBe(130);
     expect(stderr).toContain('POST /v1/chat/completions 200 8+8 tokens');
