@@ -1,4 +1,6 @@
 /** `r3 chat` as a process whose stdin is no terminal: each line is a user's turn. */
+import { cpSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
 import { makeWorkplace, type Outcome } from './r3.ts';
@@ -7,8 +9,8 @@ const workplace = makeWorkplace();
 afterAll(() => workplace.remove());
 const START = fileURLToPath(new URL('../../models/start', import.meta.url));
 
-function say(lines: readonly string[], args: readonly string[] = []): Promise<Outcome> {
-  return workplace.r3(['chat', START, '--temperature', '0', ...args], {
+function say(lines: readonly string[], args: readonly string[] = [], model = START): Promise<Outcome> {
+  return workplace.r3(['chat', model, '--temperature', '0', ...args], {
     during: (child) => child.stdin?.end(lines.map((line) => `${line}\n`).join('')),
   });
 }
@@ -43,6 +45,18 @@ test('an answer that is cut says why, and a full context ends with what to do', 
   expect(stderr).toMatch(
     /expected fewer than 256 tokens \(the model's context\), got \d+; a line \/reset begins anew\n$/,
   );
+});
+
+test('a template that rewrites earlier turns has the conversation encoded anew, and says so', async () => {
+  const model = join(workplace.folder, 'forgetful');
+  cpSync(START, model, { recursive: true });
+  const shown = `{% if message.role == 'user' %}<user> {{ message.content }} {% endif %}`;
+  const template = `<bos> {% for message in messages %}${shown}{% endfor %}<assistant> `;
+  writeFileSync(join(model, 'chat_template.jinja'), template);
+  const { code, stdout, stderr } = await say([FIRST, FIRST], [], model);
+  expect(code, stderr).toBe(0);
+  expect(stdout.split('\n')).toHaveLength(3);
+  expect(stderr).toMatch(/^r3: the conversation is encoded anew: chat template: expected .*\n$/);
 });
 
 test('Ctrl-C ends it', async () => {
