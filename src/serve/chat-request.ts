@@ -122,7 +122,11 @@ function readMessage(message: unknown, where: string): JsonObject {
   if (typeof role !== 'string' || !ROLES.includes(role)) {
     throw badField(`${where}.role`, ROLES.join(', '), role);
   }
-  const read: JsonObject = { role: role === 'developer' ? 'system' : role, content: '' };
+  const read: JsonObject = { role: role === 'developer' ? 'system' : role };
+  const hasCalls = Array.isArray(calls) ? calls.length > 0 : (calls ?? undefined) !== undefined;
+  // Templates tell a message of calls alone by its content, which is null, or left out, as the client has it.
+  if (content === null && hasCalls) read['content'] = null;
+  else if (content !== undefined || !hasCalls) read['content'] = readContent(content, `${where}.content`);
   for (const [name, field] of Object.entries(rest)) {
     // Clients send an assistant's message back as they got it, with fields that hold nothing.
     if (field === null || (Array.isArray(field) && field.length === 0)) continue;
@@ -131,13 +135,10 @@ function readMessage(message: unknown, where: string): JsonObject {
     if (typeof field !== 'string') throw badField(`${where}.${name}`, 'a text', field);
     read[name] = field;
   }
-  const hasCalls = Array.isArray(calls) ? calls.length > 0 : (calls ?? undefined) !== undefined;
   if (hasCalls) {
     if (role !== 'assistant') throw badField(`${where}.tool_calls`, 'them in assistant messages only', role);
     read['tool_calls'] = readToolCalls(calls, `${where}.tool_calls`);
   }
-  const isEmpty = (content ?? undefined) === undefined;
-  if (!isEmpty || !hasCalls) read['content'] = readContent(content, `${where}.content`);
   return read;
 }
 

@@ -134,7 +134,7 @@ test('messages come to the template as transformers has them', async () => {
   expect(lines).toEqual([
     '{"role":"system","content":"Be brief."}',
     '{"role":"user","content":"a\\nb","name":"Ann"}',
-    '{"role":"assistant","content":"","tool_calls":[{"id":"c1","type":"function","function":{"name":"add","arguments":{"a":1}}}]}',
+    '{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"add","arguments":{"a":1}}}]}',
     '{"role":"tool","content":"2","tool_call_id":"c1"}',
     `tools ${JSON.stringify(tools)}`,
     '{"enable_thinking":false}',
