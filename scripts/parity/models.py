@@ -1,11 +1,13 @@
 """The Python side of `npm run parity` (scripts/parity/models.ts).
 
   models.py make --seed N --out DIR [--only NAME ...]   fresh models in the layout of test/fixtures/families
-  models.py check DIR                                   what this project saved under DIR/ours, in transformers
+  models.py check DIR                                   what this project saved in DIR/ours, in transformers and PEFT
 
 `make` varies the shapes of scripts/fixtures/families.py with the seed, so that nothing can be tuned to the committed
-ones. `check` prints a line of JSON for each saved model: {"name", "deviation", "greedy"}: the largest difference of
-log-probabilities over the largest logit, and whether the greedy tokens are those that DIR/ours/NAME.json holds.
+ones. `check` compares each folder DIR/ours/NAME or DIR/ours/NAME+WHAT, a model, or an adapter of DIR/NAME, with what
+the engine computed with it, in the JSON file beside it. It prints a line of JSON for each: {"name", "what",
+"deviation", "greedy"}: the largest difference of log-probabilities over the largest logit, and whether the greedy
+tokens are equal.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 import families  # noqa: E402  (says which packages are missing)
 import torch  # noqa: E402
+from peft import PeftModel  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 # Two likeliest logits closer than this may change places with the order of a sum.
@@ -58,13 +61,18 @@ def compare(model, sequences: list[list[int]], prompt: list[int], ours: dict) ->
 
 def check(out: Path) -> None:
     for path in sorted((out / "ours").glob("*.json")):
-        name = path.stem
+        name, _, what = path.stem.partition("+")
         expected = json.loads((out / name / "expected.json").read_text())
+        saved = path.with_suffix("")
+        is_adapter = (saved / "adapter_config.json").exists()
         model = AutoModelForCausalLM.from_pretrained(
-            out / "ours" / name, attn_implementation="eager", dtype=torch.float32
-        ).eval()
-        result = compare(model, expected["sequences"], expected["greedy"]["prompt"], json.loads(path.read_text()))
-        print(json.dumps({"name": name} | result))
+            out / name if is_adapter else saved, attn_implementation="eager", dtype=torch.float32
+        )
+        if is_adapter:
+            model = PeftModel.from_pretrained(model, saved)
+        ours = json.loads(path.read_text())
+        result = compare(model.eval(), expected["sequences"], expected["greedy"]["prompt"], ours)
+        print(json.dumps({"name": name, "what": what} | result))
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { makeCore, type LocalCore } from '../../src/engine/local/core.ts';
-import { openModel } from '../../src/engine/local/directory.ts';
+import { saveModel } from '../../src/engine/local/directory.ts';
+import { mergedWith } from '../../src/engine/local/lora.ts';
 import type { Ops } from '../../src/kernels/ops.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { messageOf } from '../../src/lib/errors.ts';
@@ -24,6 +25,7 @@ import {
   gradientDeviation,
   greedyTokens,
   loadFixture,
+  openFixture,
   scoreDeviation,
   type Fixture,
 } from '../../test/parity/families-testing.ts';
@@ -35,6 +37,15 @@ const ADAM = { learningRate: 1e-3, beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weigh
 
 /** A number is a deviation, a boolean whether something is equal. */
 type Findings = Record<string, number | boolean>;
+
+/** A line of models.py check. */
+interface Checked {
+  name: string;
+  /** Empty for the saved model itself. */
+  what: string;
+  deviation: number;
+  greedy: boolean;
+}
 
 const { values } = parseArgs({ options: { seed: { type: 'string' }, only: { type: 'string' } } });
 const seed = Number(values.seed ?? Math.floor(Math.random() * 1e6));
@@ -67,12 +78,9 @@ async function run(out: string): Promise<boolean> {
     }
   }
   for (const line of python('check', out).split('\n').filter(Boolean)) {
-    const { name, deviation, greedy } = JSON.parse(line) as {
-      name: string;
-      deviation: number;
-      greedy: boolean;
-    };
-    Object.assign(findings.get(name) ?? {}, { saved: deviation, savedGreedy: greedy });
+    const { name, what, deviation, greedy } = JSON.parse(line) as Checked;
+    const label = what === '' ? 'saved' : `saved ${what}`;
+    Object.assign(findings.get(name) ?? {}, { [label]: deviation, [`${label} greedy`]: greedy });
   }
   for (const name of names) {
     process.stdout.write(`${name.padEnd(18)} ${errors.get(name) ?? describe(findings.get(name) ?? {})}\n`);
@@ -88,10 +96,10 @@ async function run(out: string): Promise<boolean> {
 
 /** Compares with what transformers computed, then trains and saves to `saved`, with what we compute after it. */
 async function compare(ops: Ops, fixture: Fixture, saved: string): Promise<Findings> {
-  const core = makeCore(ops, openModel(fixture.directory), { cacheBytes: 1 << 20 });
+  const core = makeCore(ops, openFixture(fixture), { cacheBytes: 1 << 20 });
   const found: Findings = {
     logits: Math.max(scoreDeviation(core, fixture), distributionDeviation(core, fixture)),
-    greedy: greedyTokens(core, fixture).join() === fixture.expected.greedy.tokens.join(),
+    greedy: greedyTokens(core, fixture.expected.greedy).join() === fixture.expected.greedy.tokens.join(),
   };
   if (fixture.names('grad.').length > 0) {
     accumulate(core, fixture);
@@ -101,8 +109,32 @@ async function compare(ops: Ops, fixture: Fixture, saved: string): Promise<Findi
   train(core, fixture);
   await core.save(saved);
   write(core, fixture, saved);
-  core.close();
+  for (const adapter of Object.keys(fixture.expected.adapters)) {
+    Object.assign(found, await compareAdapter(ops, fixture, adapter, saved));
+  }
   return found;
+}
+
+/** The same with an adapter, which is then trained, and saved by itself and merged. */
+async function compareAdapter(ops: Ops, fixture: Fixture, adapter: string, saved: string): Promise<Findings> {
+  const model = openFixture(fixture, join(fixture.directory, adapter));
+  const core = makeCore(ops, model, { cacheBytes: 1 << 20 });
+  const { greedy } = fixture.expected.adapters[adapter]!;
+  const scores = scoreDeviation(core, fixture, { of: `${adapter}.` });
+  const equal = greedyTokens(core, greedy).join() === greedy.tokens.join();
+  accumulate(core, fixture);
+  const gradients = gradientDeviation(core, fixture, `${adapter}.`).deviation;
+  core.zeroGradients();
+  train(core, fixture);
+  await core.save(`${saved}+${adapter}`);
+  write(core, fixture, `${saved}+${adapter}`);
+  const { layout } = model.adapter!;
+  const values = new Float32Array(layout.length);
+  for (const { name, offset } of layout.parameters) values.set(core.valuesOf(name), offset);
+  await saveModel(model, mergedWith(model.read, layout, values), `${saved}+${adapter}-merged`);
+  write(core, fixture, `${saved}+${adapter}-merged`);
+  model.close();
+  return { [adapter]: scores, [`${adapter} greedy`]: equal, [`${adapter} gradients`]: gradients };
 }
 
 function train(core: LocalCore, fixture: Fixture): void {
@@ -115,7 +147,10 @@ function train(core: LocalCore, fixture: Fixture): void {
 /** What `core` computes now, for models.py to compare. */
 function write(core: LocalCore, fixture: Fixture, path: string): void {
   const logprobs = core.forward(fixture.datums, 1, 'current', false).map((row) => [...row]);
-  writeFileSync(`${path}.json`, JSON.stringify({ logprobs, greedy: greedyTokens(core, fixture) }));
+  writeFileSync(
+    `${path}.json`,
+    JSON.stringify({ logprobs, greedy: greedyTokens(core, fixture.expected.greedy) }),
+  );
 }
 
 function describe(found: Findings): string {

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Datum } from '../../src/engine/engine.ts';
+import type { Datum, WeightsName } from '../../src/engine/engine.ts';
 import type { LocalCore } from '../../src/engine/local/core.ts';
 import { openModel, type LoadedModel } from '../../src/engine/local/directory.ts';
 import { openSafetensors } from '../../src/engine/local/safetensors.ts';
@@ -25,9 +25,14 @@ interface Expected {
   /** The first position whose logits are stored. */
   logitsFrom: number;
   loss: number;
-  greedy: { prompt: number[]; tokens: number[] };
+  greedy: Greedy;
   /** By directory name. */
-  adapters: Record<string, { loss: number }>;
+  adapters: Record<string, { loss: number; greedy: Greedy }>;
+}
+
+interface Greedy {
+  prompt: number[];
+  tokens: number[];
 }
 
 export interface Fixture {
@@ -43,11 +48,16 @@ export interface Fixture {
   scale: number;
 }
 
-/** The fixture's model, for sequences as long as the fixture's. */
-export function openFixture({ directory, expected }: Fixture): LoadedModel {
-  const { prompt, tokens } = expected.greedy;
-  const longest = Math.max(prompt.length + tokens.length, ...expected.sequences.map(({ length }) => length));
-  return openModel(directory, { contextLength: longest });
+/** The fixture's model, or its adapter in the folder `adapter`, for sequences as long as the fixture's. */
+export function openFixture({ directory, expected }: Fixture, adapter?: string): LoadedModel {
+  const greedy = [expected.greedy, ...Object.values(expected.adapters).map((a) => a.greedy)];
+  const contextLength = Math.max(
+    ...greedy.map(({ prompt, tokens }) => prompt.length + tokens.length),
+    ...expected.sequences.map(({ length }) => length),
+  );
+  return adapter === undefined
+    ? openModel(directory, { contextLength })
+    : openModel(adapter, { contextLength, base: directory });
 }
 
 export function loadFixture(directory: string): Fixture {
@@ -68,13 +78,19 @@ export function loadFixture(directory: string): Fixture {
   };
 }
 
-/** Largest difference of the log-probabilities of all sequences, over the logits' scale. `of` is '' or 'ADAPTER.'. */
-export function scoreDeviation(core: LocalCore, fixture: Fixture, of = ''): number {
-  const scored = core.forward(fixture.datums, 1, 'current', false);
-  return (
-    Math.max(...scored.map((row, n) => largestDifference(row, fixture.tensor(`${of}logprobs.${n}`)))) /
-    fixture.scale
-  );
+/**
+ * Largest difference of the log-probabilities of all sequences, over the logits' scale. `of` is '' (the default) or
+ * 'ADAPTER.': which stored ones to compare with.
+ */
+export function scoreDeviation(
+  core: LocalCore,
+  fixture: Fixture,
+  { of = '', weights = 'current' }: { of?: string; weights?: WeightsName } = {},
+): number {
+  const differences = core
+    .forward(fixture.datums, 1, weights, false)
+    .map((row, n) => largestDifference(row, fixture.tensor(`${of}logprobs.${n}`)));
+  return Math.max(...differences) / fixture.scale;
 }
 
 /**
@@ -131,10 +147,10 @@ export function gradientDeviation(
   return worst;
 }
 
-/** As many greedy tokens as are stored, after the stored prompt, with the cache. */
-export function greedyTokens(core: LocalCore, { expected: { greedy } }: Fixture): number[] {
-  const params = { temperature: 0, maxTokens: greedy.tokens.length, stopIds: [] };
-  const sampled = sampleAll(core, [{ prompt: greedy.prompt, count: 1, params, seed: 0 }]);
+/** As many greedy tokens as are expected, after the same prompt, with the cache. */
+export function greedyTokens(core: LocalCore, { prompt, tokens }: Greedy): number[] {
+  const params = { temperature: 0, maxTokens: tokens.length, stopIds: [] };
+  const sampled = sampleAll(core, [{ prompt, count: 1, params, seed: 0 }]);
   return sampled[0]?.[0]?.tokens ?? [];
 }
 
