@@ -23,7 +23,7 @@ export function randomModel(config: ModelConfig): LoadedModel {
   const layout = makeLayout(config);
   return {
     directory: '',
-    configJson: {},
+    configText: '{}',
     config,
     layout,
     modelHash: 'bench',

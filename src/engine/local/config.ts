@@ -201,15 +201,17 @@ export function withContext(config: ModelConfig, contextLength?: number): ModelC
   return { ...config, contextLength: contextLength ?? otherwise };
 }
 
-/** The file as it is, so that it can be written back, and what it means. */
-export function loadModelConfig(directory: string): { json: Record<string, unknown>; config: ModelConfig } {
+/** The text of the file, so that it can be written back, and what it means. */
+export function loadModelConfig(directory: string): { text: string; config: ModelConfig } {
   const path = join(directory, 'config.json');
+  let text: string;
   let json: Record<string, unknown>;
   try {
-    json = parseJsonObject(decodeUtf8(readFileSync(path)));
+    text = decodeUtf8(readFileSync(path));
+    json = parseJsonObject(text);
   } catch (cause) {
     const why = `${path}: ${messageOf(cause)}. A Hugging Face config.json comes with the model: copy or download it again.`;
     throw new R3Error('engine', 'bad-file', why, { cause });
   }
-  return { json, config: parseModelConfig(json, path) };
+  return { text, config: parseModelConfig(json, path) };
 }

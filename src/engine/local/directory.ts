@@ -40,7 +40,8 @@ const COMPANIONS = [
 export interface LoadedModel {
   /** Where the weights of the model itself are; of an adapter, those of its base. */
   directory: string;
-  configJson: Record<string, unknown>;
+  /** The text of config.json. It is written back as it is: some readers tell 30.0 from 30. */
+  configText: string;
   /** With the context that the engine computes. */
   config: ModelConfig;
   layout: Layout;
@@ -68,10 +69,10 @@ export function openModel(directory: string, options: OpenOptions = {}): LoadedM
 }
 
 function openBase(directory: string, { initSeed, contextLength }: OpenOptions): LoadedModel {
-  const { json, config: full } = loadModelConfig(directory);
+  const { text, config: full } = loadModelConfig(directory);
   const config = withContext(full, contextLength);
   const layout = makeLayout(config);
-  const common = { directory, configJson: json, config, layout, adapter: null };
+  const common = { directory, configText: text, config, layout, adapter: null };
   if (initSeed !== undefined && findWeights(directory) === undefined) {
     return {
       ...common,
@@ -218,10 +219,8 @@ export async function saveModel(
   directory: string,
   dtype: FloatType = 'F32',
 ): Promise<void> {
-  const names = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const;
   await writeDirectoryAtomic(directory, (temporary) => {
-    const { torch_dtype: _, ...config } = model.configJson;
-    writeJson(join(temporary, 'config.json'), { ...config, dtype: names[dtype] });
+    writeFileAtomic(join(temporary, 'config.json'), withStoreType(model.configText, DTYPE_NAMES[dtype]));
     copyCompanions(model.directory, temporary);
     saveWeights(
       temporary,
@@ -230,10 +229,23 @@ export async function saveModel(
   });
 }
 
+const DTYPE_NAMES = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const satisfies Record<
+  FloatType,
+  string
+>;
+/** `torch_dtype` is the name of transformers 4. */
+const DTYPE_FIELD = /"((?:torch_)?dtype)"\s*:\s*(?:"([^"]*)"|null)/g;
+
 /** How the model's own weights are stored, as its config says. */
-export function storedAs({ configJson }: LoadedModel): FloatType {
-  const name = configJson['dtype'] ?? configJson['torch_dtype'];
-  return name === 'bfloat16' ? 'BF16' : name === 'float16' ? 'F16' : 'F32';
+export function storedAs({ configText }: LoadedModel): FloatType {
+  const [, , name] = [...configText.matchAll(DTYPE_FIELD)][0] ?? [];
+  const types = Object.keys(DTYPE_NAMES) as FloatType[];
+  return types.find((type) => DTYPE_NAMES[type] === name) ?? 'F32';
+}
+
+function withStoreType(text: string, name: string): string {
+  const changed = text.replace(DTYPE_FIELD, `"$1": "${name}"`);
+  return changed.search(DTYPE_FIELD) >= 0 ? changed : text.replace('{', `{\n  "dtype": "${name}",`);
 }
 
 /** A tensor that is read while it is written. */
@@ -262,15 +274,12 @@ export async function saveAdapter(
   base = resolve(model.directory),
 ): Promise<void> {
   await writeDirectoryAtomic(directory, (temporary) => {
-    writeJson(join(temporary, ADAPTER_CONFIG), adapterConfigJson(layout, base));
-    writeJson(join(temporary, 'config.json'), model.configJson);
+    const config = JSON.stringify(adapterConfigJson(layout, base), null, 2);
+    writeFileAtomic(join(temporary, ADAPTER_CONFIG), `${config}\n`);
+    writeFileAtomic(join(temporary, 'config.json'), model.configText);
     copyCompanions(model.directory, temporary);
     saveWeights(temporary, adapterTensors(layout, values), { kind: 'adapter_model' });
   });
-}
-
-function writeJson(path: string, value: unknown): void {
-  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
 function copyCompanions(from: string, to: string): void {

@@ -76,7 +76,7 @@ export function tinyModel(overrides: Partial<ModelConfig> = {}, seed = 1): Loade
   }
   return {
     directory: '',
-    configJson: {},
+    configText: '{}',
     config,
     layout,
     modelHash: `tiny-${seed}`,
