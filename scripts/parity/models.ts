@@ -47,12 +47,12 @@ interface Checked {
   greedy: boolean;
 }
 
-const { values: args } = parseArgs({ options: { seed: { type: 'string' }, only: { type: 'string' } } });
-const seed = Number(args.seed ?? Math.floor(Math.random() * 1e6));
+const { values: given } = parseArgs({ options: { seed: { type: 'string' }, only: { type: 'string' } } });
+const seed = Number(given.seed ?? Math.floor(Math.random() * 1e6));
 if (!Number.isSafeInteger(seed) || seed < 0) {
-  throw new Error(`--seed: expected a whole number, got ${args.seed}`);
+  throw new Error(`--seed: expected a whole number, got ${given.seed}`);
 }
-const only = args.only === undefined ? [] : ['--only', ...args.only.split(',')];
+const only = given.only === undefined ? [] : ['--only', ...given.only.split(',')];
 const folder = mkdtempSync(join(tmpdir(), 'r3-parity-'));
 let passed = false;
 try {
