@@ -1,5 +1,5 @@
-/** One large product with packed weights, and the few-row product of decoding with weights that come from memory. */
-import { againstPeak, filled, openBuilds, THREADS, type Emit } from './harness.ts';
+/** One large product with packed weights, and products of few rows with weights that come from memory, as in decoding. */
+import { againstPeak, filled, median, openBuilds, THREADS, timeCalls, type Emit } from './harness.ts';
 
 const TYPES = ['f32', 'bf16'] as const;
 const ROUNDS = 15;
@@ -48,6 +48,53 @@ export async function benchDecode(emit: Emit): Promise<void> {
         unit: 'GFLOP/s',
         peakRatio,
       });
+    }
+    ops.close();
+  }
+}
+
+/** One row through the matrices of Qwen2.5-0.5B: bytes of weights per second beside what memory gives. */
+export async function benchWeights(emit: Emit): Promise<void> {
+  const shapes = [
+    [896, 1152],
+    [896, 896],
+    [896, 9728],
+    [4864, 896],
+  ] as const;
+  const LENGTH = 40_000_000; // floats: more than any cache holds
+  for (const ops of await openBuilds()) {
+    const memory = filled(ops, LENGTH);
+    for (const [K, N] of shapes) {
+      const [a, b, c] = [filled(ops, K), filled(ops, K * N), ops.f32(N)];
+      for (const type of ['f32', 'bf16', 'int8'] as const) {
+        const length = Math.ceil(ops.packedLength(K, N, type) / 16) * 16;
+        const matrices = Array.from({ length: Math.floor(LENGTH / length) }, (_, i) =>
+          memory.subarray(i * length, (i + 1) * length),
+        );
+        for (const packed of matrices) ops.pack(packed, b, K, N, 0, N, N, 1, type);
+        let next = 0;
+        const work = (): void =>
+          ops.gemm(1, N, K, a, K, 1, matrices[next++ % matrices.length] as Float32Array, c, false, type);
+        const bytes = 4 * ops.packedLength(K, N, type);
+        const speeds: number[] = [];
+        const ratios: number[] = [];
+        for (let round = 0; round < ROUNDS; round++) {
+          const before = ops.measureBandwidth(memory, 0.03);
+          // The best of short bursts, as measureBandwidth takes it.
+          const bursts = Array.from({ length: 8 }, () => timeCalls(work, 0.004));
+          const speed = bytes / Math.min(...bursts) / 1e9;
+          speeds.push(speed);
+          ratios.push((2 * speed) / (before + ops.measureBandwidth(memory, 0.03)));
+        }
+        emit({
+          bench: 'weights',
+          case: `${ops.build} ${ops.variant} ${type} ${THREADS} threads 1x${K}x${N} cold`,
+          value: median(speeds),
+          unit: 'GB/s',
+          bandwidthRatio: median(ratios),
+        });
+      }
+      for (const view of [a, b, c]) ops.free(view);
     }
     ops.close();
   }

@@ -14,6 +14,8 @@ export interface BenchLine {
   unit: string;
   /** The value over the machine's own multiply-add peak, measured between the bursts. */
   peakRatio?: number;
+  /** The value over the rate at which a loop of loads reads memory, measured between the bursts. */
+  bandwidthRatio?: number;
 }
 
 export type Emit = (line: BenchLine) => void;

@@ -1,10 +1,10 @@
 /**
- * npm run bench -- gemm|decode|train|r3-step|model [--shape qwen2.5-0.5b] [--json]
+ * npm run bench -- gemm|decode|weights|train|r3-step|model [--shape qwen2.5-0.5b] [--json]
  *
  * Prints one line per case, JSON with --json. Ratios are measured side by side in one run; absolute numbers are
  * those of this machine, now.
  */
-import { benchDecode, benchGemm } from './gemm.ts';
+import { benchDecode, benchGemm, benchWeights } from './gemm.ts';
 import type { BenchLine, Emit } from './harness.ts';
 import { benchModelShape } from './model.ts';
 import { benchR3Step } from './r3-step.ts';
@@ -14,6 +14,7 @@ import { benchTrain } from './train.ts';
 const BENCHES: Record<string, (emit: Emit, options: { shape: string }) => Promise<void>> = {
   gemm: benchGemm,
   decode: benchDecode,
+  weights: benchWeights,
   train: benchTrain,
   'r3-step': benchR3Step,
   model: benchModelShape,
@@ -33,8 +34,10 @@ if (unknown.length > 0 || names.length === 0) {
 }
 
 const print = (line: BenchLine): void => {
-  const { bench, case: name, value, unit, peakRatio } = line;
-  const ratio = peakRatio === undefined ? '' : `  ${(100 * peakRatio).toFixed(1)}% of peak`;
+  const { bench, case: name, value, unit, peakRatio, bandwidthRatio } = line;
+  const percent = (ratio: number | undefined, of: string): string =>
+    ratio === undefined ? '' : `  ${(100 * ratio).toFixed(1)}% of ${of}`;
+  const ratio = percent(peakRatio, 'peak') + percent(bandwidthRatio, 'read bandwidth');
   process.stdout.write(
     args.includes('--json')
       ? `${JSON.stringify(line)}\n`

@@ -8,7 +8,8 @@
  * A register tile holds up to MR rows by NR columns. Each element has one accumulator per K block, filled in
  * ascending k; int8 then multiplies by the scale; later blocks add to C. The blocks depend on K only, so neither the
  * rows beside a row nor the threads change any bit. Row tiles are balanced: 16 rows are 8 + 8 rather than 14 + 2.
- * One tile of few rows goes through several panels at once: else it would wait for its own sums, not for memory.
+ * One tile of few rows goes through several panels at once: else it would wait for its own sums rather than for memory,
+ * and several streams are read faster than one.
  */
 #include "vector.h"
 #ifdef __AVX512BF16__
@@ -67,10 +68,10 @@ INLINE size_t panel_offset(struct blocks blocks, size_t steps, packed_type type,
 
 /* ---- Register tiles ---- */
 
-/* What a tile reads of B: a panel, or several that follow each other. */
+/* What a tile reads of B: a panel, or several at one distance. */
 struct panel {
   const float *b;
-  size_t size;          /* floats from one panel to the next */
+  size_t size, columns; /* floats of B, and columns, from one panel to the next of several */
   const float *scales;  /* int8: of the first panel; else null */
   const float *ahead;   /* what is brought near meanwhile: a share of the next panel, `stride` floats per step */
   size_t stride;
@@ -176,9 +177,14 @@ INLINE void step_bf16(const int mr, vf s[MR][NV], const float *a, const float *b
 }
 #endif
 
-/* Number `k` of a lane's four, as floats. */
+/*
+ * Number `k` of a lane's four, as a float times 2^24: where a byte is the highest of its lane, it need not be moved to
+ * the lowest. A power of two changes no rounding; the scales are divided by it.
+ */
+static const float INT8_UNIT = 16777216.0f;
 INLINE vf int8_at(vi four, const int k) {
-  return __builtin_convertvector(k == 3 ? four >> 24 : (vi)((vu)four << (24 - 8 * k)) >> 24, vf);
+  const vi high = k == 3 ? four : (vi)((vu)four << (24 - 8 * k));
+  return __builtin_convertvector(k == 0 ? high : (vi)((vu)high & 0xff000000), vf);
 }
 
 /* Four k. */
@@ -220,9 +226,8 @@ INLINE void tile(const int mr, const int wide, const packed_type type, const boo
   }
   UNROLL for (int i = 0; i < mr; i++) __builtin_prefetch(c + (size_t)i * ldc, 1, 3);
   for (; steps >= turn; steps -= turn, a += turn * stepA, b += turn * NR, ahead += turn * stride) {
-    UNROLL for (int p = 0; p < wide; p++) {
-      UNROLL for (int line = 0; line < lines; line++) __builtin_prefetch(ahead + p * size + line * 16, 0, 2);
-    }
+    /* Of several panels the hardware brings near what follows. */
+    if (wide == 1) UNROLL for (int line = 0; line < lines; line++) __builtin_prefetch(ahead + line * 16, 0, 2);
     UNROLL for (size_t u = 0; u < turn; u++) {
       UNROLL for (int p = 0; p < wide; p++) step_typed(mr, type, s[p], a + u * stepA, b + p * size + u * NR);
     }
@@ -232,10 +237,10 @@ INLINE void tile(const int mr, const int wide, const packed_type type, const boo
   }
   UNROLL for (int p = 0; p < wide; p++) {
     if (panel->scales) UNROLL for (int j = 0; j < NV; j++) {
-      const vf scale = load(panel->scales + p * size + j * VL);
+      const vf scale = load(panel->scales + p * size + j * VL) * splat(1 / INT8_UNIT);
       UNROLL for (int i = 0; i < mr; i++) s[p][i][j] = rounded_product(s[p][i][j], scale);
     }
-    store_tile(mr, s[p], c + p * NR, ldc, columns - p * NR, add);
+    store_tile(mr, s[p], c + p * panel->columns, ldc, columns - p * panel->columns, add);
   }
 }
 
@@ -250,28 +255,29 @@ INLINE void tile(const int mr, const int wide, const packed_type type, const boo
 #endif
 
 /* Panels that one tile of these rows goes through at once. */
-#define WIDE(mr) ((mr) == 1 ? 4 : (mr) * NV * 2 <= ACCUMULATORS && (mr) <= 3 ? 2 : 1)
+#define WIDE(mr) ((mr) == 1 ? 4 : (mr) <= 3 && (mr) * NV * 2 <= ACCUMULATORS ? 2 : 1)
 
 #define DEFINE_TILE(name, mr, wide, type, few)                                                                  \
   static void name(size_t steps, const float *a, const struct panel *panel, float *c, size_t ldc,               \
                    size_t columns, bool add) {                                                                  \
     tile(mr, wide, type, few, steps, a, panel, c, ldc, columns, add);                                           \
   }
-#define DEFINE_TYPES(name, mr, wide, few)                                                                       \
-  DEFINE_TILE(name##_f32_##mr, mr, wide, F32, few)                                                              \
-  DEFINE_TILE(name##_bf16_##mr, mr, wide, BF16, few)                                                            \
-  DEFINE_TILE(name##_int8_##mr, mr, wide, INT8, few)
-#define DEFINE_TILES(mr)                    \
-  DEFINE_TILE(tile_f32_##mr, mr, 1, F32, false)   \
-  DEFINE_TILE(tile_bf16_##mr, mr, 1, BF16, false) \
-  DEFINE_TYPES(tile_few, mr, 1, true)
+#define DEFINE_TILES(mr)                              \
+  DEFINE_TILE(tile_f32_##mr, mr, 1, F32, false)       \
+  DEFINE_TILE(tile_bf16_##mr, mr, 1, BF16, false)     \
+  DEFINE_TILE(tile_few_f32_##mr, mr, 1, F32, true)    \
+  DEFINE_TILE(tile_few_bf16_##mr, mr, 1, BF16, true)  \
+  DEFINE_TILE(tile_few_int8_##mr, mr, 1, INT8, true)
 EACH_MR(DEFINE_TILES)
 #define TYPES_ENTRY(name, mr) {name##_f32_##mr, name##_bf16_##mr, name##_int8_##mr}
 /* Many tiles of int8 are computed from a widened panel. */
 #define TILE_ENTRY(mr) {{tile_f32_##mr, tile_bf16_##mr, NULL}, TYPES_ENTRY(tile_few, mr)},
 static const tile_fn tiles_of[MR + 1][2][3] = {{{0}}, EACH_MR(TILE_ENTRY)}; /* rows, few, type */
 
-#define DEFINE_WIDE(mr) DEFINE_TYPES(tile_wide, mr, WIDE(mr), true)
+#define DEFINE_WIDE(mr)                                      \
+  DEFINE_TILE(tile_wide_f32_##mr, mr, WIDE(mr), F32, true)   \
+  DEFINE_TILE(tile_wide_bf16_##mr, mr, WIDE(mr), BF16, true) \
+  DEFINE_TILE(tile_wide_int8_##mr, mr, WIDE(mr), INT8, true)
 DEFINE_WIDE(1) DEFINE_WIDE(2) DEFINE_WIDE(3)
 static const tile_fn wide_tiles_of[4][3] = {{0}, TYPES_ENTRY(tile_wide, 1), TYPES_ENTRY(tile_wide, 2),
                                             TYPES_ENTRY(tile_wide, 3)}; /* rows, type */
@@ -411,15 +417,24 @@ static void gemm_chunk(const void *context, size_t chunk, void *scratch) {
                 k1 - k0, g->strideM, g->strideK, g->type);
     }
     const float *b = g->packed + panel_offset(blocks, steps, g->type, g->panels, block, panel0);
-    for (size_t panel = panel0, count; panel < panel1; panel += count, b += count * size) {
-      count = panel + wide <= panel1 ? wide : 1;
+    const float *nextBlock = g->packed;
+    if (block + 1 < blocks.count) nextBlock += panel_offset(blocks, steps, g->type, g->panels, block + 1, panel0);
+    /* Several panels at once are each the next of a stream: reading goes on where it was, which is the fastest. */
+    const size_t each = wide > 1 ? (panel1 - panel0) / wide : 0, single = panel0 + each * (wide - 1);
+    for (size_t panel = panel0; panel < panel1; panel++, b += size) {
+      const bool streams = panel < panel0 + each;
+      if (panel == panel0 + each) {
+        panel += single - panel0;
+        b += (single - panel0) * size;
+        if (panel == panel1) break;
+      }
       const size_t columns = g->N - panel * NR, share = ceil_div(NR, tiles);
       if (widen) widen_panel(widened, b, depth, g->type);
-      struct panel part = {.b = widen ? widened : b, .size = size, .scales = g->type == INT8 ? b + depth * NR : NULL,
-                           .ahead = b + count * size, .stride = widen ? share / perStep : share};
+      struct panel part = {.b = widen ? widened : b, .size = each * size, .columns = each * NR, .scales = g->type == INT8 ? b + depth * NR : NULL,
+                           .ahead = panel + 1 < panel1 ? b + size : nextBlock, .stride = widen ? share / perStep : share};
       for (size_t tile = tile0; tile < tile1; tile++, part.ahead += share * depth) {
         size_t row = tile_row(g, tile), mr = tile_row(g, tile + 1) - row;
-        const tile_fn compute = count > 1 ? wide_tiles_of[mr][tileType] : tiles_of[mr][tiles < FEW][tileType];
+        const tile_fn compute = streams ? wide_tiles_of[mr][tileType] : tiles_of[mr][tiles < FEW][tileType];
         compute(widen ? perStep * depth : depth, packedA + (row - row0) * depth * widthA, &part,
                 g->c + row * g->N + panel * NR, g->N, columns, g->accumulate || block > 0);
       }
@@ -436,10 +451,10 @@ KERNEL void OPNAME(gemm)(size_t threads, size_t M, size_t N, size_t K, const flo
   g.tiles = ceil_div(M, MR);
   g.panels = ceil_div(N, NR);
   g.groupTiles = min_n(g.tiles, GROUP_ROWS / MR);
-  /* Every chunk packs its rows of A anew, so there are few; below about 40 microseconds of work a second thread
-   * costs more than it gives. One row waits for memory, hence + 4. */
-  const size_t groups = ceil_div(g.tiles, g.groupTiles), work = K * N * (M + 4);
-  const size_t wanted = threads == 1 ? 1 : min_n(max_n(work / 4000000, 1), threads * 4);
+  /* Every chunk packs its rows of A anew, so many rows have few chunks; below about 40 microseconds of work a second
+   * thread costs more than it gives. A weight that comes from memory takes as long as about 16 products. */
+  const size_t groups = ceil_div(g.tiles, g.groupTiles), work = K * N * (M + 16 / step_k(type));
+  const size_t wanted = threads == 1 ? 1 : min_n(max_n(work / 4000000, 1), threads * (g.tiles < FEW ? 16 : 4));
   g.panelChunks = min_n(ceil_div(wanted, groups), ceil_div(g.panels * NR, 64));
   g.groupPanels = ceil_div(g.panels, g.panelChunks);
   g.panelChunks = ceil_div(g.panels, g.groupPanels);

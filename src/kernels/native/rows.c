@@ -591,9 +591,9 @@ KERNEL double OPNAME(peak)(size_t threads, size_t rounds, packed_type type) {
   return (double)(threads * PEAK_CHUNKS) * (double)rounds * CHAINS * VL * width;
 }
 
-/* ---- Memory: loads, and one addition for each ---- */
+/* ---- Memory: loads of several streams, and one addition for each ---- */
 
-enum { READ_BLOCK = 65536 };
+enum { READ_BLOCK = 65536, STREAMS = 4 };
 struct read {
   size_t n, blocks;
   const float *x;
@@ -601,18 +601,17 @@ struct read {
 
 static void read_chunk(const void *context, size_t chunk, void *scratch) {
   const struct read *t = context;
-  const size_t from = chunk % t->blocks * READ_BLOCK, n = min_n(READ_BLOCK, t->n - from) / (8 * VL) * (8 * VL);
-  vf s[8] = {0};
-  for (size_t i = 0; i < n; i += 8 * VL) {
-    __builtin_prefetch(t->x + from + i + 1024, 0, 2);
-    UNROLL for (int k = 0; k < 8; k++) s[k] += load(t->x + from + i + k * VL);
+  const size_t from = chunk % t->blocks * READ_BLOCK, part = min_n(READ_BLOCK, t->n - from) / (STREAMS * 16) * 16;
+  vf s[STREAMS * SV] = {0};
+  for (size_t i = 0; i < part; i += 16) {
+    UNROLL for (int k = 0; k < STREAMS * SV; k++) s[k] += load(t->x + from + k / SV * part + i + k % SV * VL);
   }
-  UNROLL for (int k = 0; k < 8; k++) store((float *)scratch + k * VL, s[k]); /* so that the loop is kept */
+  UNROLL for (int k = 0; k < STREAMS * SV; k++) store((float *)scratch + k * VL, s[k]); /* so that the loop is kept */
 }
 
 /* Reads x `rounds` times and returns the bytes. */
 KERNEL double OPNAME(read)(size_t threads, size_t rounds, size_t n, const float *x) {
   struct read t = {n, ceil_div(n, READ_BLOCK), x};
-  parallel(threads, read_chunk, &t, rounds * t.blocks, 8 * VL * sizeof(float));
+  parallel(threads, read_chunk, &t, rounds * t.blocks, STREAMS * SLOTS * sizeof(float));
   return (double)rounds * (double)n * sizeof(float);
 }
