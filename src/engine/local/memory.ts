@@ -11,7 +11,7 @@ import { LOGITS_CHUNK } from './decoder.ts';
 import { makeLoraLayout, widestAdapter, type LoraOptions } from './lora.ts';
 import { countRopeTables } from './rope.ts';
 import { ROWS_PER_STEP, cachePages } from './sampler.ts';
-import { planActivations } from './trainer.ts';
+import { logitRows, planActivations } from './trainer.ts';
 import { backwardType, makeLayout, MATRICES, type Matrix } from './weights.ts';
 
 export interface MemoryOptions {
@@ -94,14 +94,19 @@ export function planMemory(config: ModelConfig, options: MemoryOptions): MemoryP
     widestAdapter(lora),
   );
   const ropeBytes = 4 * countRopeTables(config) * config.contextLength * config.headSize;
-  const logitRows = Math.max(1, Math.floor(LOGITS_CHUNK / config.vocabularySize));
-  const logitBytes = 4 * config.vocabularySize * Math.min(logitRows, workload?.scoredTokens ?? logitRows);
-  const sampling = ROWS_PER_STEP * bytesPerSampledRow + logitBytes + ropeBytes;
+  const logits = (most: number): number =>
+    4 * config.vocabularySize * Math.min(most, workload?.scoredTokens ?? most);
+  const sampledLogits = logits(Math.max(1, Math.floor(LOGITS_CHUNK / config.vocabularySize)));
+  const sampling = ROWS_PER_STEP * bytesPerSampledRow + sampledLogits + ropeBytes;
   /** A frozen matrix is transposed into a buffer for the largest. */
   const turned = lora === undefined ? 0 : Math.max(...inLayers.map((m) => m.in * m.out)) * BYTES[back];
   const activationBytes =
     sampling +
-    (trainedParameters === 0 ? 0 : logitBytes + turned + activationsOf(workload?.trainedTokens ?? Infinity));
+    (trainedParameters === 0
+      ? 0
+      : logits(logitRows(config, activationLimit)) +
+        turned +
+        activationsOf(workload?.trainedTokens ?? Infinity));
 
   function activationsOf(rows: number): number {
     if (rows <= rowsKept) return rows * bytesKept;

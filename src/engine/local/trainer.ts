@@ -219,8 +219,8 @@ export function makeTrainer(
     return forwardHead(w, pass, temperature, input(L));
   }
 
-  /** Rows of logits that fit a chunk. */
-  const chunkRows = (P: number): number => Math.min(P, Math.max(1, Math.floor(LOGITS_CHUNK / V)));
+  /** Rows of logits that are held at a time. Where all are, the backward pass does not compute them again. */
+  const chunkRows = (P: number): number => Math.min(P, logitRows(config, options.activationBytes));
 
   function forwardHead(w: Weights, pass: Pass, temperature: number, x: Float32Array): Float32Array {
     const P = pass.lossRows_P.length;
@@ -669,6 +669,11 @@ export function planActivations(
     bytesRecomputed,
     bytesPerSampledRow: 4 * (buffers + scratch + C),
   };
+}
+
+/** Rows of logits that training holds at a time: up to a quarter of the activations' memory. */
+export function logitRows({ vocabularySize }: ModelConfig, activationBytes: number): number {
+  return Math.max(1, Math.floor(Math.max(LOGITS_CHUNK, activationBytes / 16) / vocabularySize));
 }
 
 /** Tokens of a datum that go through the network: those before its last trained position. */
