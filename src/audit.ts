@@ -22,7 +22,7 @@ import type { Failure, Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import type { Mined } from './mine.ts';
 import type { Player } from './player.ts';
-import { checkTemplate } from './text/chat.ts';
+import { checkTemplate } from './text/check-template.ts';
 import type { TrainOptions } from './train.ts';
 
 export type { AuditCheck } from './method/audit.ts';

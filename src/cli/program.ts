@@ -74,6 +74,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'write a trained model or adapter for transformers, PEFT and vLLM',
     load: () => import('./export.ts'),
   },
+  tokenize: {
+    summary: 'token ids of texts',
+    load: () => import('./tokenize.ts'),
+  },
+  render: {
+    summary: 'conversations through a chat template',
+    load: () => import('./render.ts'),
+  },
   show: {
     summary: "a run's latest numbers, and episodes to read",
     load: () => import('./show.ts'),

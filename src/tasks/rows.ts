@@ -22,6 +22,8 @@ export interface Row {
   row: unknown;
   /** From 1: the line of a .jsonl file, the row of a .parquet file. */
   line: number;
+  /** The line as it stands in a .jsonl file. */
+  text?: string;
 }
 
 /**
@@ -121,7 +123,7 @@ function* parseLine(text: string, line: number, path: string): Generator<Row, vo
   } catch (cause) {
     throw new R3Error('task', 'bad-row', `${placeOf(path, line)}: ${messageOf(cause)}`, { cause });
   }
-  yield { row, line };
+  yield { row, line, text };
 }
 
 function checkLength(text: string, line: number, path: string): void {

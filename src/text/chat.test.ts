@@ -9,8 +9,9 @@ import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Message } from './message.ts';
-import { checkTemplate, loadChatFormat, makeChatFormat } from './chat.ts';
-import type { ChatFormat } from './chat.ts';
+import { loadChatFormat, makeChatFormat, type ChatFormat } from './chat.ts';
+import { checkTemplate } from './check-template.ts';
+import { makeChatTemplate } from './template.ts';
 import { loadTokenizer } from './tokenizer.ts';
 
 const NOW = new Date('2026-02-03T23:30:00Z');
@@ -24,7 +25,7 @@ const system = (content: string): Message => ({ role: 'system', content });
 const user = (content: string): Message => ({ role: 'user', content });
 const assistant = (content: string): Message => ({ role: 'assistant', content });
 const formatOf = (template: string): ChatFormat =>
-  makeChatFormat(template, { eos_token: '<|im_end|>' }, tokenizer, NOW);
+  makeChatFormat(makeChatTemplate(template, 'chat template', { eos_token: '<|im_end|>' }), tokenizer, NOW);
 /** ChatML with something else in place of each message's content. */
 const chatmlWith = (content: string): string =>
   `{% for message in messages %}{% set content = ${content} %}<|im_start|>{{ message.role }}\n{{ content }}<|im_end|>\n` +
@@ -178,14 +179,14 @@ test('the end of turn that the template writes is a stop id, even where no file 
 
 test('templates that print a date see the given time, in English and UTC', () => {
   const format = formatOf("{{ strftime_now('%d %b %Y, %A, %B %H:%M %m %%') }}");
-  expect(format.render([])).toBe('03 Feb 2026, Tuesday, February 23:30 02 %');
+  expect(format.render([user('u')])).toBe('03 Feb 2026, Tuesday, February 23:30 02 %');
 });
 
 test('blocks are trimmed and line ends are read as Jinja2 has it', () => {
   const format = formatOf(
     '{% if true %}\r\n  {% set x = 1 %}\r\na{{ bos_token }}{{ eos_token }}\r\n{% endif %}\r\n',
   );
-  expect(format.render([])).toBe('a<|im_end|>\n');
+  expect(format.render([user('u')])).toBe('a<|im_end|>\n');
 });
 
 test('chat_template.jinja goes before tokenizer_config.json, and there the one named default is taken', () => {
@@ -195,27 +196,29 @@ test('chat_template.jinja goes before tokenizer_config.json, and there the one n
       { name: 'default', template: 'plain' },
     ],
   });
-  expect(load({ 'tokenizer_config.json': config }).render([])).toBe('plain');
-  expect(load({ 'tokenizer_config.json': '{"chat_template": "one"}' }).render([])).toBe('one');
-  expect(load({ 'tokenizer_config.json': config, 'chat_template.jinja': 'file' }).render([])).toBe('file');
+  expect(load({ 'tokenizer_config.json': config }).render([user('u')])).toBe('plain');
+  expect(load({ 'tokenizer_config.json': '{"chat_template": "one"}' }).render([user('u')])).toBe('one');
+  expect(load({ 'tokenizer_config.json': config, 'chat_template.jinja': 'file' }).render([user('u')])).toBe(
+    'file',
+  );
 });
 
 test.each<[string, Record<string, string>, RegExp]>([
   ['no template', {}, /expected chat_template\.jinja, or chat_template .* got neither/],
   [
     'no default',
-    { 'tokenizer_config.json': '{"chat_template": [{"name": "rag", "template": ""}]}' },
+    { 'tokenizer_config.json': '{"chat_template": [{"name": "rag", "template": "x"}]}' },
     /got rag/,
   ],
   [
     'no Jinja',
     { 'chat_template.jinja': '{% if %}' },
-    /chat_template\.jinja: chat template: expected Jinja that/,
+    /chat_template\.jinja: chat template: expected a Jinja template, got: line 1: expected an expression, got %/,
   ],
   [
     'a block that does not end',
     { 'tokenizer_config.json': '{"chat_template": "{% for a in b %}"}' },
-    /tokenizer_config\.json: chat template: expected Jinja .*, got a block that does not end\. Correct it/,
+    /tokenizer_config\.json: chat template: expected a Jinja template, got: line 1: expected endfor or else, got the end/,
   ],
   ['an empty template', { 'chat_template.jinja': '\n' }, /chat_template\.jinja: .* got an empty text/],
   [

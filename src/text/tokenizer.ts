@@ -8,16 +8,21 @@
  *
  * Known: byte-level BPE, BPE with byte fallback, Unigram, and WordLevel.
  */
+import { existsSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { R3Error, messageOf } from '../lib/errors.ts';
 import { showValue } from '../lib/json.ts';
 import { isObject, readJson, readSpecialTokens } from './model-files.ts';
+import { readTokenizerJson } from './tokenizer-json.ts';
 import type { JsonObject } from './model-files.ts';
 
 export interface Tokenizer {
   /** The text of a special token becomes its id; none is added. Throws R3Error `bad-file` for a word without an id, or
    * with one that config.json has no room for. */
   encode(text: string): number[];
+  /** The same with the tokens that the file's post-processor puts around a text, such as BOS. */
+  encodeWithSpecials(text: string): number[];
   /** Special tokens are left out, and so are ids that stand for no token (padding rows of an embedding). */
   decode(ids: readonly number[]): string;
   decodeWithSpecials(ids: readonly number[]): string;
@@ -47,19 +52,26 @@ interface Library {
   model: { vocab: string[] };
 }
 
-/** Throws R3Error `bad-file` when tokenizer.json is missing or a file is malformed. */
-export function loadTokenizer(directory: string): Tokenizer {
-  const json = readJson(directory, 'tokenizer.json');
-  if (json === undefined) {
-    throw new R3Error(
-      'text',
-      'bad-file',
-      `tokenizer: expected a tokenizer.json in ${directory}, got none. ` +
-        'Fetch it with the model; for a model that has only tokenizer.model or vocab.json and merges.txt, ' +
-        'save_pretrained of a fast tokenizer in Python transformers writes one.',
-    );
-  }
-  checkFile(`${directory}/tokenizer.json`, json);
+/**
+ * `path`: a model directory, or a tokenizer.json, which is then all that is read. Throws R3Error `bad-file` when the
+ * tokenizer is missing or a file is malformed.
+ */
+export function loadTokenizer(path: string): Tokenizer {
+  if (existsSync(path) && !statSync(path).isDirectory()) return loadFile(path);
+  const json = readTokenizerJson(path);
+  checkFile(`${path}/tokenizer.json`, json);
+  return makeTokenizer(path, json);
+}
+
+/** A tokenizer.json on its own. */
+function loadFile(path: string): Tokenizer {
+  const json = readJson(dirname(path), basename(path)) ?? {};
+  checkFile(path, json);
+  return makeTokenizer(path, json);
+}
+
+/** `directory`: where the files beside the tokenizer are looked for; a file has none beside it. */
+function makeTokenizer(directory: string, json: JsonObject): Tokenizer {
   const config = readJson(directory, 'tokenizer_config.json') ?? {};
   const named = readSpecialTokens(directory);
   const library = makeLibrary(directory, json, config, named);
@@ -78,25 +90,28 @@ export function loadTokenizer(directory: string): Tokenizer {
     ids.length === 0 ? '' : library.decode(ids, { clean_up_tokenization_spaces: false });
   const known = (id: number): boolean => library.id_to_token(id) !== undefined;
 
+  const encode = (text: string, addSpecials: boolean): number[] => {
+    if (text === '' && !addSpecials) return [];
+    const { ids, tokens } = library.encode(text, { add_special_tokens: addSpecials });
+    return ids.map((id, i) => {
+      if (id !== undefined && id < room) return id;
+      if (id !== undefined) {
+        const what = `${expectedRoom(room)}, got ${id} for ${JSON.stringify(tokens[i])}`;
+        const why = `${directory}/tokenizer.json: ${what}. Are both files of the same model?`;
+        throw new R3Error('text', 'bad-file', why);
+      }
+      const what = `expected a word of the vocabulary, got ${JSON.stringify(tokens[i])}`;
+      throw new R3Error(
+        'text',
+        'bad-file',
+        `${directory}/tokenizer.json: ${what}, and no unk_token stands for it`,
+      );
+    });
+  };
+
   return {
-    encode: (text) => {
-      if (text === '') return [];
-      const { ids, tokens } = library.encode(text, { add_special_tokens: false });
-      return ids.map((id, i) => {
-        if (id !== undefined && id < room) return id;
-        if (id !== undefined) {
-          const what = `${expectedRoom(room)}, got ${id} for ${JSON.stringify(tokens[i])}`;
-          const why = `${directory}/tokenizer.json: ${what}. Are both files of the same model?`;
-          throw new R3Error('text', 'bad-file', why);
-        }
-        const what = `expected a word of the vocabulary, got ${JSON.stringify(tokens[i])}`;
-        throw new R3Error(
-          'text',
-          'bad-file',
-          `${directory}/tokenizer.json: ${what}, and no unk_token stands for it`,
-        );
-      });
-    },
+    encode: (text) => encode(text, false),
+    encodeWithSpecials: (text) => encode(text, true),
     decode: (ids) => decodeAll(ids.filter((id) => known(id) && !specialIds.has(id))),
     decodeWithSpecials: (ids) => decodeAll(ids.filter(known)),
     tokenText: (id) => library.id_to_token(id) ?? `<no token ${id}>`,

@@ -10,7 +10,8 @@ import type { Message } from '../../src/method/episode.ts';
 import { drawProblem, isInSplit, problemKey } from '../../src/tasks/countdown-generator.ts';
 import { describeReflection } from '../../src/tasks/countdown-reflections.ts';
 import { countdown } from '../../src/tasks/countdown.ts';
-import { checkTemplate, loadChatFormat } from '../../src/text/chat.ts';
+import { loadChatFormat } from '../../src/text/chat.ts';
+import { checkTemplate } from '../../src/text/check-template.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 
 const directory = new URL('../../models/start', import.meta.url).pathname;

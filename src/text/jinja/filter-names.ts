@@ -1,0 +1,13 @@
+/** The names of the filters, for those who must not depend on the filters themselves. */
+
+const NAMES = new Set(
+  (
+    'abs attr batch capitalize center count d default dictsort e escape first float forceescape format groupby indent ' +
+    'int items join last length list lower map max min reject rejectattr replace reverse round safe select selectattr ' +
+    'slice sort string sum title tojson trim truncate unique upper urlencode wordcount'
+  ).split(' '),
+);
+
+export function isFilter(name: string): boolean {
+  return NAMES.has(name);
+}

@@ -1,0 +1,53 @@
+/**
+ * Chat templates against transformers 5.17: test/fixtures/text/templates.json, which scripts/fixtures/text/templates.py
+ * wrote. Each case is a template of one construct, with the text, the spans or the kind of error that it gives there.
+ */
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { parseExactJson } from './jinja/json.ts';
+import { TemplateFailure, makeChatTemplate, type MessageFields, type Rendered } from './template.ts';
+
+const file = readFileSync(new URL('../../test/fixtures/text/templates.json', import.meta.url), 'utf8');
+const fixture = parseExactJson(file) as Map<string, unknown>;
+const now = new Date(`${String(fixture.get('now'))}Z`);
+const cases = fixture.get('cases') as Map<string, unknown>[];
+
+/** What a case gives here, in the form of the fixture. */
+function outcome(given: Map<string, unknown>): {
+  text?: string;
+  spans?: unknown;
+  error?: string;
+  why?: string;
+} {
+  let rendered: Rendered;
+  try {
+    rendered = makeChatTemplate(String(given.get('template')), 'template').render({
+      messages: (given.get('messages') ?? fixture.get('messages')) as MessageFields[],
+      variables: fixture.get('variables') as Map<string, unknown>,
+      addGenerationPrompt: given.get('prompt') === true,
+      continueFinalMessage: given.get('continues') === true,
+      now,
+    });
+  } catch (error) {
+    if (!(error instanceof TemplateFailure)) throw error;
+    return { error: error.kind };
+  }
+  const { text, assistantSpans = [] } = rendered;
+  return assistantSpans.length > 0 ? { text, spans: assistantSpans } : { text };
+}
+
+test('every construct renders as in transformers, or fails in the same kind', () => {
+  const different = cases.flatMap((given) => {
+    const { text, spans, error } = Object.fromEntries(given);
+    const expected = {
+      ...(text === undefined ? { error } : { text }),
+      ...(spans === undefined ? {} : { spans }),
+    };
+    const got = outcome(given);
+    return JSON.stringify(got) === JSON.stringify(expected)
+      ? []
+      : [{ template: given.get('template'), expected, got }];
+  });
+  expect(cases.length).toBeGreaterThan(700);
+  expect(different).toEqual([]);
+});
