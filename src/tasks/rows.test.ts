@@ -38,14 +38,16 @@ describe('JSON lines', () => {
   test('each row comes with its line; blank lines, CRLF and a missing last newline are accepted', async () => {
     const path = file('a.jsonl', '{"a":1}\r\n\n  \n{"a":"ünï\u2028"}');
     expect(await rowsOf(path)).toEqual([
-      { row: { a: 1 }, line: 1 },
-      { row: { a: 'ünï\u2028' }, line: 4 },
+      { row: { a: 1 }, line: 1, text: '{"a":1}\r' },
+      { row: { a: 'ünï\u2028' }, line: 4, text: '{"a":"ünï\u2028"}' },
     ]);
   });
 
   test('a character that is split over two reads comes whole', async () => {
     const text = `{"a":"x${'🦀'.repeat(40_000)}"}`;
-    expect(await rowsOf(file('crab.jsonl', text))).toEqual([{ row: JSON.parse(text) as unknown, line: 1 }]);
+    expect(await rowsOf(file('crab.jsonl', text))).toEqual([
+      { row: JSON.parse(text) as unknown, line: 1, text },
+    ]);
   });
 
   test.each([
@@ -71,7 +73,9 @@ describe('JSON lines', () => {
   });
 
   test('a byte order mark is left out', async () => {
-    expect(await rowsOf(file('mark.jsonl', '\ufeff{"a":1}'))).toEqual([{ row: { a: 1 }, line: 1 }]);
+    expect(await rowsOf(file('mark.jsonl', '\ufeff{"a":1}'))).toEqual([
+      { row: { a: 1 }, line: 1, text: '{"a":1}' },
+    ]);
   });
 
   test.each([

@@ -13,6 +13,7 @@ import { basename, dirname } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { R3Error, messageOf } from '../lib/errors.ts';
 import { showValue } from '../lib/json.ts';
+import { makeSplitter, type AddedToken } from './added-tokens.ts';
 import { isObject, readJson, readSpecialTokens } from './model-files.ts';
 import { readTokenizerJson } from './tokenizer-json.ts';
 import type { JsonObject } from './model-files.ts';
@@ -39,17 +40,16 @@ export interface Tokenizer {
 
 /** What is used of @huggingface/tokenizers 0.2.0, whose own types do not resolve under Node's module rules. */
 interface Library {
-  /** An id is undefined for a word outside the vocabulary when there is no unk_token. */
-  encode(
-    text: string,
-    options: { add_special_tokens: boolean },
-  ): { ids: (number | undefined)[]; tokens: string[] };
+  normalizer: ((text: string) => string) | null;
+  /** Metaspace puts its sign before the first section only, where it is told so. */
+  pre_tokenizer: ((text: string, place: { section_index: number }) => string[]) | null;
+  model: { (words: string[]): string[]; vocab: string[]; unk_token_id?: number };
+  post_processor: ((tokens: string[], pair: null, addSpecials: true) => { tokens: string[] }) | null;
   /** Throws for an empty list. */
   decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
-  get_added_tokens_decoder(): Map<number, { special: boolean }>;
-  model: { vocab: string[] };
+  get_added_tokens_decoder(): Map<number, AddedToken>;
 }
 
 /**
@@ -90,28 +90,24 @@ function makeTokenizer(directory: string, json: JsonObject): Tokenizer {
     ids.length === 0 ? '' : library.decode(ids, { clean_up_tokenization_spaces: false });
   const known = (id: number): boolean => library.id_to_token(id) !== undefined;
 
-  const encode = (text: string, addSpecials: boolean): number[] => {
-    if (text === '' && !addSpecials) return [];
-    const { ids, tokens } = library.encode(text, { add_special_tokens: addSpecials });
-    return ids.map((id, i) => {
-      if (id !== undefined && id < room) return id;
-      if (id !== undefined) {
-        const what = `${expectedRoom(room)}, got ${id} for ${JSON.stringify(tokens[i])}`;
-        const why = `${directory}/tokenizer.json: ${what}. Are both files of the same model?`;
-        throw new R3Error('text', 'bad-file', why);
-      }
-      const what = `expected a word of the vocabulary, got ${JSON.stringify(tokens[i])}`;
-      throw new R3Error(
-        'text',
-        'bad-file',
-        `${directory}/tokenizer.json: ${what}, and no unk_token stands for it`,
-      );
-    });
+  const tokensOf = makeEncoder(library);
+  const idOf = (token: string): number => {
+    // A word outside the vocabulary has no id where there is no unk_token.
+    const id = library.token_to_id(token) ?? library.model.unk_token_id;
+    if (id !== undefined && id < room) return id;
+    const shown = JSON.stringify(token);
+    const why =
+      id === undefined
+        ? `expected a word of the vocabulary, got ${shown}, and no unk_token stands for it`
+        : `${expectedRoom(room)}, got ${id} for ${shown}. Are both files of the same model?`;
+    throw new R3Error('text', 'bad-file', `${directory}/tokenizer.json: ${why}`);
   };
+  const addAround = (tokens: string[]): string[] =>
+    library.post_processor === null ? tokens : library.post_processor(tokens, null, true).tokens;
 
   return {
-    encode: (text) => encode(text, false),
-    encodeWithSpecials: (text) => encode(text, true),
+    encode: (text) => tokensOf(text).map(idOf),
+    encodeWithSpecials: (text) => addAround(tokensOf(text)).map(idOf),
     decode: (ids) => decodeAll(ids.filter((id) => known(id) && !specialIds.has(id))),
     decodeWithSpecials: (ids) => decodeAll(ids.filter(known)),
     tokenText: (id) => library.id_to_token(id) ?? `<no token ${id}>`,
@@ -119,6 +115,30 @@ function makeTokenizer(directory: string, json: JsonObject): Tokenizer {
     specialIds,
     unknownId: named.unk_token === undefined ? undefined : library.token_to_id(named.unk_token),
     eosIds: readEosIds(directory, library, named.eos_token, room),
+  };
+}
+
+/**
+ * Text to tokens. The library's own `encode` does the same but for the white space around added tokens, which it takes
+ * as JavaScript has it, and for `single_word`, which it does not know.
+ */
+function makeEncoder(library: Library): (text: string) => string[] {
+  const { normalizer, pre_tokenizer: cut, model } = library;
+  const added = [...library.get_added_tokens_decoder().values()];
+  const isLate = (token: AddedToken): boolean => token.normalized === true && normalizer !== null;
+  const normalize = normalizer ?? ((text: string): string => text);
+  const splitRaw = makeSplitter(added.filter((token) => !isLate(token)));
+  const splitNormalized = makeSplitter(added.filter(isLate), ({ content }) => normalize(content));
+  return (text) => {
+    if (text === '') return [];
+    return splitRaw(text).flatMap((piece, section_index) => {
+      if ('token' in piece) return [piece.token.content];
+      return splitNormalized(normalize(piece.text)).flatMap((part) => {
+        if ('token' in part) return [part.token.content];
+        if (part.text === '') return [];
+        return model(cut === null ? [part.text] : cut(part.text, { section_index }));
+      });
+    });
   };
 }
 
@@ -170,7 +190,11 @@ function makeLibrary(
   const model = isObject(json['model']) ? json['model'] : {};
   try {
     return new HuggingFaceTokenizer(
-      { ...json, added_tokens: allAddedTokens(json, config) },
+      {
+        ...json,
+        added_tokens: allAddedTokens(json, config),
+        pre_tokenizer: withUnicodeSpace(json['pre_tokenizer']),
+      },
       // For WordLevel the library looks for unk_token here, Python's tokenizers in the model.
       { ...config, ...named, unk_token: model['unk_token'] ?? named['unk_token'] },
     );
@@ -180,6 +204,23 @@ function makeLibrary(
       `that @huggingface/tokenizers refuses: ${messageOf(cause)}`;
     throw new R3Error('text', 'bad-file', why, { cause });
   }
+}
+
+const GPT2_PATTERN =
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+|" +
+  '\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+';
+
+/** The pattern that ByteLevel has inside, with Unicode's white space where the library has JavaScript's. */
+function withUnicodeSpace(cut: unknown): unknown {
+  if (!isObject(cut)) return cut;
+  if (Array.isArray(cut['pretokenizers'])) {
+    return { ...cut, pretokenizers: cut['pretokenizers'].map(withUnicodeSpace) };
+  }
+  const { type, use_regex: usesRegex = true, add_prefix_space: prefix } = cut;
+  // With a prefix, the blank comes before the cut, which two steps could not do.
+  if (type !== 'ByteLevel' || usesRegex !== true || prefix !== false) return cut;
+  const split = { type: 'Split', pattern: { Regex: GPT2_PATTERN }, behavior: 'Isolated', invert: false };
+  return { type: 'Sequence', pretokenizers: [split, { ...cut, use_regex: false }] };
 }
 
 /** Those of tokenizer.json, and those that only tokenizer_config.json has: transformers joins them in this way. */
