@@ -33,6 +33,8 @@ const COMMANDS = [
   'sft',
   'generate',
   'score',
+  'tokenize',
+  'render',
   'show',
   'report',
   'doctor',

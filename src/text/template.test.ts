@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { FILTER_NAMES } from './jinja/filter-names.ts';
 import { parseExactJson } from './jinja/json.ts';
 import { TemplateFailure, makeChatTemplate, type MessageFields, type Rendered } from './template.ts';
 
@@ -50,4 +51,33 @@ test('every construct renders as in transformers, or fails in the same kind', ()
   });
   expect(cases.length).toBeGreaterThan(700);
   expect(different).toEqual([]);
+});
+
+test.each([...FILTER_NAMES])('the filter %s exists', (name) => {
+  const render = (): Rendered =>
+    makeChatTemplate(`{{ [] | ${name} | list }}`, 'template').render({ messages: [{}], now });
+  let why = '';
+  try {
+    render();
+  } catch (error) {
+    why = String(error);
+  }
+  expect(why).not.toContain('No filter named');
+});
+
+test('a failure says which template, which roles and why', () => {
+  const template = makeChatTemplate("{{ raise_exception('Not so') }}", 'that template');
+  expect(() => template.render({ messages: [{ role: 'user' }, { role: 'tool' }], now })).toThrow(
+    'that template: expected it to render the roles user, tool, got: Not so',
+  );
+});
+
+test.each([
+  ['{{ '.repeat(3) + '('.repeat(100_000), 'levels'],
+  [`{{ ${'[1]+'.repeat(50_000)}[1] }}`, 'recursion'],
+  ["{{ 'a' * 1000000000 }}", 'too long'],
+  ['{{ 10 ** 1000000 }}', 'too large'],
+  ['{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}', 'recursion'],
+])('a hostile template ends in an error', (source, message) => {
+  expect(() => makeChatTemplate(source, 'template').render({ messages: [{}], now })).toThrow(message);
 });

@@ -7,6 +7,9 @@
  * Special tokens are never added: a chat template writes them itself, and their text becomes their one id.
  *
  * Known: byte-level BPE, BPE with byte fallback, Unigram, and WordLevel.
+ * Differs from Python in decoding ids that no text has: half of a character next to whole ones in byte fallback leaves those
+ * whole (Python shows U+FFFD for each byte of the run), and a letter such as é in an added token of a byte-level
+ * tokenizer stays (Python reads it as a byte).
  */
 import { existsSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
@@ -45,6 +48,7 @@ interface Library {
   pre_tokenizer: ((text: string, place: { section_index: number }) => string[]) | null;
   model: { (words: string[]): string[]; vocab: string[]; unk_token_id?: number };
   post_processor: ((tokens: string[], pair: null, addSpecials: true) => { tokens: string[] }) | null;
+  decoder: Decoder | null;
   /** Throws for an empty list. */
   decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
@@ -189,7 +193,7 @@ function makeLibrary(
 ): Library {
   const model = isObject(json['model']) ? json['model'] : {};
   try {
-    return new HuggingFaceTokenizer(
+    const library: Library = new HuggingFaceTokenizer(
       {
         ...json,
         added_tokens: allAddedTokens(json, config),
@@ -198,11 +202,35 @@ function makeLibrary(
       // For WordLevel the library looks for unk_token here, Python's tokenizers in the model.
       { ...config, ...named, unk_token: model['unk_token'] ?? named['unk_token'] },
     );
+    keepByteOrderMarks(library.decoder);
+    showNormalized(library);
+    return library;
   } catch (cause) {
     const why =
       `${directory}/tokenizer.json: expected a tokenizer in the format of Hugging Face tokenizers, got one ` +
       `that @huggingface/tokenizers refuses: ${messageOf(cause)}`;
     throw new R3Error('text', 'bad-file', why, { cause });
+  }
+}
+
+/** A decoder of the library, which is a function with fields. */
+interface Decoder {
+  decoders?: Decoder[];
+  text_decoder?: InstanceType<typeof TextDecoder>;
+}
+
+/** U+FEFF is a character of a text like any other; the decoder of byte fallback would leave it out. */
+function keepByteOrderMarks(decoder: Decoder | null): void {
+  decoder?.decoders?.forEach(keepByteOrderMarks);
+  if (decoder?.text_decoder) decoder.text_decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+}
+
+/** Python decodes an added token to the form in which it was looked for. */
+function showNormalized(library: Library): void {
+  const { normalizer, model } = library;
+  if (normalizer === null) return;
+  for (const token of library.get_added_tokens_decoder().values()) {
+    if (token.normalized === true) model.vocab[token.id] = normalizer(token.content);
   }
 }
 

@@ -1,6 +1,6 @@
 /** The names of the filters, for those who must not depend on the filters themselves. */
 
-const NAMES = new Set(
+export const FILTER_NAMES: ReadonlySet<string> = new Set(
   (
     'abs attr batch capitalize center count d default dictsort e escape first float forceescape format groupby indent ' +
     'int items join last length list lower map max min reject rejectattr replace reverse round safe select selectattr ' +
@@ -9,5 +9,5 @@ const NAMES = new Set(
 );
 
 export function isFilter(name: string): boolean {
-  return NAMES.has(name);
+  return FILTER_NAMES.has(name);
 }
