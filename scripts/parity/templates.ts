@@ -3,7 +3,7 @@
  *
  *   node scripts/run-ts.mjs scripts/parity/templates.ts FOLDER [PYTHON]
  *
- * FOLDER holds *.jinja files, at any depth. PYTHON (default: python3) has transformers 5.17. Prints each difference
+ * FOLDER holds *.jinja files, at any depth. PYTHON (default: R3_PYTHON, else python3) has transformers 5.17. Prints each difference
  * and a count; the exit code is 1 when there is one.
  */
 import { spawnSync } from 'node:child_process';
@@ -22,7 +22,7 @@ const NOW = '2026-02-03T04:05:06';
 const SPECIALS = { bos_token: '<s>', eos_token: '</s>', pad_token: '<pad>', unk_token: '<unk>' };
 const SHOWN = 40;
 
-const [folder, python = 'python3'] = process.argv.slice(2);
+const [folder, python = process.env['R3_PYTHON'] ?? 'python3'] = process.argv.slice(2);
 if (folder === undefined) throw new Error('usage: templates.ts FOLDER [PYTHON]');
 const script = join(import.meta.dirname, 'templates.py');
 const result = spawnSync(python, [script, folder, NOW], { encoding: 'utf8', maxBuffer: 1 << 30 });

@@ -3,7 +3,7 @@
  *
  *   node scripts/run-ts.mjs scripts/parity/tokenizers.ts FOLDER TEXTS [PYTHON] [COUNT]
  *
- * FOLDER holds model folders with a tokenizer.json; TEXTS holds .jsonl files, at any depth. PYTHON (default: python3) has
+ * FOLDER holds model folders with a tokenizer.json; TEXTS holds .jsonl files, at any depth. PYTHON (default: R3_PYTHON, else python3) has
  * transformers 5.17. COUNT (default: 50): texts from each file. The exit code is 1 when there is a difference.
  */
 import { spawnSync } from 'node:child_process';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.ts';
 
 const SHOWN = 12;
-const [folder, texts, python = 'python3', count = '50'] = process.argv.slice(2);
+const [folder, texts, python = process.env['R3_PYTHON'] ?? 'python3', count = '50'] = process.argv.slice(2);
 if (folder === undefined || texts === undefined)
   throw new Error('usage: tokenizers.ts FOLDER TEXTS [PYTHON] [COUNT]');
 const script = join(import.meta.dirname, 'tokenizer-ids.py');

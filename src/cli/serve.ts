@@ -12,8 +12,9 @@ import { oneLine } from '../lib/printable.ts';
 import { isLoopback, makeHandler, type RequestLog } from '../serve/handler.ts';
 import type { ServedModel } from '../serve/job.ts';
 import { listen } from '../serve/node-server.ts';
-import { plainRenderer } from '../serve/render-prompt.ts';
-import { loadChatFormat } from '../text/chat.ts';
+import { templateRenderer } from '../serve/render-prompt.ts';
+import { makeChatFormat } from '../text/chat.ts';
+import { loadChatTemplate } from '../text/load-template.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { INTERRUPTED, printLine, type Io } from './io.ts';
 import { addEngineOptions, addExamples, integer, type EngineFlags } from './options.ts';
@@ -133,8 +134,10 @@ function loadChat(
   io: Io,
 ): Pick<ServedModel, 'render' | 'chatStopIds'> {
   try {
-    const format = loadChatFormat(directory, tokenizer);
-    return { render: plainRenderer(format), chatStopIds: format.stopIds };
+    const template = loadChatTemplate(directory);
+    const now = (): Date => new Date();
+    const { stopIds } = makeChatFormat(template, tokenizer, now());
+    return { render: templateRenderer(template, now), chatStopIds: stopIds };
   } catch (error) {
     if (!(error instanceof R3Error && error.code === 'bad-template')) throw error;
     io.note(`r3: no chat: ${error.message}`);
