@@ -99,7 +99,9 @@ function extreme(sign: 1 | -1): Filter {
     const values = listOf(input);
     const [first] = values;
     if (first === undefined) return new Undefined('No aggregated item, sequence was empty.');
-    return values.reduce((best, value) => (sign * compare(key(value), key(best)) < 0 ? value : best), first);
+    return values
+      .slice(1)
+      .reduce((best, value) => (sign * compare(key(value), key(best)) < 0 ? value : best), first);
   };
 }
 
@@ -329,20 +331,28 @@ function toJson(input: Value, [ascii, step, separators, sortKeys]: (Value | unde
 }
 
 function urlEncode(input: Value): Value {
-  const quote = (value: Value, safe: RegExp): string =>
-    encodeURIComponent(toText(value))
-      .replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
-      .replace(safe, '/');
-  const isPlain = tryText(input) !== undefined || tryNumber(input) !== undefined || input === null;
-  if (isPlain) return quote(input, /%2F/g);
+  const text =
+    tryText(input) ?? (tryNumber(input) !== undefined || input === null ? toText(input) : undefined);
+  if (text !== undefined) return urlQuote(text).replaceAll('%2F', '/');
   const entries = listOf(input instanceof Map ? new View('items', input) : input);
   return entries
-    .map((entry) =>
-      listOf(entry)
-        .map((part) => quote(part, /(?!)/).replaceAll('%20', '+'))
-        .join('='),
-    )
+    .map((entry) => {
+      const pair = listOf(entry);
+      if (pair.length !== 2) failType('urlencode: expected pairs of a name and a value');
+      return pair.map((part) => urlQuote(toText(part)).replaceAll('%20', '+')).join('=');
+    })
     .join('&');
+}
+
+function urlQuote(text: string): string {
+  try {
+    return encodeURIComponent(text).replace(
+      /[!'()*]/g,
+      (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+    );
+  } catch {
+    return failType('urlencode: expected whole characters, got half of one');
+  }
 }
 
 const DEFAULT: readonly [readonly string[], Filter] = [

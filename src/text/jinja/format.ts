@@ -8,6 +8,7 @@ import { intArgument } from './arguments.ts';
 import { TemplateError } from './errors.ts';
 import {
   Markup,
+  Range,
   Tuple,
   Undefined,
   failUndefined,
@@ -71,7 +72,13 @@ export function formatPercent(format: string, given: Value, escape = (text: stri
       return formatNumber(value, type, precision, spec, flags.includes('#'), true);
     },
   );
-  const isUsed = used >= values.length || given instanceof Map || (Array.isArray(given) && used > 0);
+  // What can be indexed might have been meant for its keys.
+  const isUsed =
+    used >= values.length ||
+    given instanceof Map ||
+    given instanceof Range ||
+    given instanceof Undefined ||
+    Array.isArray(given);
   if (!isUsed) throw new TemplateError('not all arguments converted during string formatting');
   return shown;
 }

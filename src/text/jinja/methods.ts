@@ -466,9 +466,8 @@ const TEXT_METHODS: Readonly<Record<string, readonly [readonly string[], TextMet
     ['width'],
     (text, [width]) => {
       const sign = /^[-+]/.exec(text)?.[0] ?? '';
-      return (
-        sign + text.slice(sign.length).padStart(intArgument('width', width ?? null, 0) - sign.length, '0')
-      );
+      const missing = intArgument('width', width ?? null, 0) - textLength(text);
+      return sign + '0'.repeat(Math.max(0, missing)) + text.slice(sign.length);
     },
   ],
 };

@@ -37,6 +37,12 @@ const MAX_LENGTH = 1 << 26;
 const MAX_POWER_BITS = 1 << 16;
 
 export function binary(operator: BinaryOperator, left: Value, right: Value): Value {
+  const text = operator === '%' ? tryText(left) : undefined;
+  if (text !== undefined) {
+    return left instanceof Markup
+      ? new Markup(formatPercent(text, right, escapeText))
+      : formatPercent(text, right);
+  }
   for (const value of [left, right]) if (value instanceof Undefined) failUndefined(value);
   const [a, b] = [tryNumber(left), tryNumber(right)];
   if (a !== undefined && b !== undefined) return calculate(operator, a, b);
@@ -47,13 +53,7 @@ export function binary(operator: BinaryOperator, left: Value, right: Value): Val
       if (tryInt(right) !== undefined) return repeat(left, tryInt(right) ?? 0n);
       if (tryInt(left) !== undefined) return repeat(right, tryInt(left) ?? 0n);
       break;
-    case '%': {
-      const text = tryText(left);
-      if (text === undefined) break;
-      return left instanceof Markup
-        ? new Markup(formatPercent(text, right, escapeText))
-        : formatPercent(text, right);
-    }
+    case '%':
     case '-':
     case '/':
     case '//':
@@ -86,10 +86,11 @@ function calculate(operator: BinaryOperator, a: bigint | number, b: bigint | num
       return x / y;
     case '//':
       if (y === 0) throw new TemplateError('division by zero');
-      return Math.floor(x / y);
+      // Python's way: x / y may round up to a whole number that y times is more than x.
+      return Math.round((x - floatModulo(x, y)) / y);
     case '%':
       if (y === 0) throw new TemplateError('division by zero');
-      return x - y * Math.floor(x / y);
+      return floatModulo(x, y);
     case '**':
       return x ** y;
     default:
@@ -128,6 +129,13 @@ function calculateInts(operator: BinaryOperator, a: bigint, b: bigint): Value {
 function modulo(a: bigint, b: bigint): bigint {
   const rest = a % b;
   return rest !== 0n && rest < 0n !== b < 0n ? rest + b : rest;
+}
+
+/** With the sign of the divisor, for zero too. */
+function floatModulo(x: number, y: number): number {
+  const rest = x % y;
+  if (rest === 0) return y < 0 ? -0 : 0;
+  return rest < 0 !== y < 0 ? rest + y : rest;
 }
 
 function add(left: Value, right: Value): Value {
@@ -291,6 +299,11 @@ export function slice(
     return object instanceof Markup ? new Markup(cut) : cut;
   }
   const chosen = sliced(listOf(object), ...bounds);
+  const [first] = chosen;
+  if (object instanceof Range && first !== undefined) {
+    const stride = object.step * BigInt(bounds[2] ?? 1);
+    return new Range(tryInt(first) ?? 0n, (tryInt(chosen.at(-1) ?? null) ?? 0n) + stride, stride);
+  }
   return object instanceof Tuple ? new Tuple(chosen) : chosen;
 }
 
