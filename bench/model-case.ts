@@ -9,16 +9,16 @@ import { makeLayout, MATRICES } from '../src/engine/local/weights.ts';
 import { median, THREADS, type BenchLine } from './harness.ts';
 import { ADAM } from './models.ts';
 
-const [, , directory = '', dtype = 'f32'] = process.argv as [string, string, string, PackedType];
+const [, , directory, dtype] = process.argv as [string, string, string, PackedType];
 const PROMPT = 512;
-const DECODE = { prompt: 64, steps: 24 };
+const DECODE = { prompt: 16, steps: 12 };
 const BATCHES = [1, 8, 64];
 const LORA = { rank: 16, alpha: 32, dropout: 0, rsLora: false, targets: 'all-linear' as const, layers: null };
 /** Sequences that have nothing in common, every token scored. */
 const PLAIN = { count: 4, length: 256 };
 /** Reflections on one failed attempt: what training is for here. */
 const GROUP = { size: 8, prompt: 300, reflection: 96 };
-const ROUNDS = 3;
+const ROUNDS = 2;
 const BYTES = { f32: 4, bf16: 2, int8: 1 + 4 / 256 } as const;
 
 const ops = await loadKernels({ threads: THREADS });
@@ -29,14 +29,14 @@ const { config } = model;
 emit('load', (performance.now() - started) / 1000, 's');
 emit('resident memory, to sample', process.memoryUsage().rss / 2 ** 30, 'GiB');
 
-const { inLayers, inHead } = countWeights(config);
+const weights = countWeights(config);
 /** Floats that no cache holds. */
 const cold = ops.f32(40_000_000).fill(1);
 const bandwidth = (): number => ops.measureBandwidth(cold, 0.1);
 const peak = (): number => ops.measurePeak(dtype, 0.1);
 
 {
-  const flops = 2 * PROMPT * inLayers + 2 * inHead + attentionFlops(PROMPT);
+  const flops = 2 * PROMPT * weights.inLayers + 2 * weights.inHead + attentionFlops(PROMPT);
   const measured = rounds(ROUNDS, (round) => {
     const limit = peak();
     const seconds = sample(sampling, [draw(PROMPT, round)], 1);
@@ -49,8 +49,8 @@ for (const batch of BATCHES) {
   const measured = rounds(ROUNDS, (round) => {
     const [gigabytes, gflops] = [bandwidth(), peak()];
     const seconds = decode(sampling, batch, round);
-    const bytes = (inLayers + inHead) * BYTES[dtype];
-    const roofline = Math.max(bytes / gigabytes, (2 * batch * (inLayers + inHead)) / gflops) / 1e9;
+    const count = weights.inLayers + weights.inHead;
+    const roofline = Math.max((count * BYTES[dtype]) / gigabytes, (2 * batch * count) / gflops) / 1e9;
     return { speed: batch / seconds, ratio: roofline / seconds };
   });
   give(`decode ${batch}`, measured, 'of the roofline');
@@ -64,7 +64,8 @@ emit('resident memory, two engines', process.memoryUsage().rss / 2 ** 30, 'GiB')
     return { tokens, positions: tokens.slice(1).map((__, i) => i + 1) };
   });
   const tokens = PLAIN.count * PLAIN.length;
-  const flops = tokens * (4 * inLayers + 4 * inHead) + 3 * PLAIN.count * attentionFlops(PLAIN.length);
+  const flops =
+    tokens * 4 * (weights.inLayers + weights.inHead) + 3 * PLAIN.count * attentionFlops(PLAIN.length);
   trainOn('lora', plain, tokens, flops, `${PLAIN.count} sequences of ${PLAIN.length}`);
 
   const prompt = draw(GROUP.prompt, 90);
@@ -79,7 +80,7 @@ emit('resident memory, two engines', process.memoryUsage().rss / 2 ** 30, 'GiB')
     'lora group',
     grouped,
     unshared,
-    computed * 4 * inLayers + scored * 4 * inHead,
+    4 * (computed * weights.inLayers + scored * weights.inHead),
     `${GROUP.size} reflections of ${GROUP.reflection} on a prompt of ${GROUP.prompt}, all tokens counted`,
   );
 }

@@ -45,7 +45,10 @@ export async function benchModelShape(emit: Emit, { shape: name }: { shape: stri
 }
 
 /** Ours over the faster precision of the peer's, for each of ours. */
-function besidePeers(own: ReadonlyMap<string, readonly BenchLine[]>, peers: readonly BenchLine[]): BenchLine[] {
+function besidePeers(
+  own: ReadonlyMap<string, readonly BenchLine[]>,
+  peers: readonly BenchLine[],
+): BenchLine[] {
   const speed = (lines: readonly BenchLine[], what: string): number =>
     Math.max(0, ...lines.filter(({ case: name }) => name.includes(`, ${what},`)).map(({ value }) => value));
   return COMPARED.flatMap((what) =>

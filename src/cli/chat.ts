@@ -5,7 +5,7 @@
  * rewrites earlier turns that cannot be, and the conversation is encoded anew, with a note that says so.
  * Answers go to stdout, all else to stderr. When stdin is no terminal each of its lines is a user's turn.
  */
-import { basename, resolve } from 'node:path';
+import { basename } from 'node:path';
 import type { Interface } from 'node:readline';
 import type { Command } from 'commander';
 import type { Engine, SamplingParams } from '../engine/engine.ts';
@@ -26,7 +26,7 @@ import {
   seed,
   type EngineFlags,
 } from './options.ts';
-import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
+import { engineOptions, findModel, openEngine, textFolder, withEngine } from './session.ts';
 
 const MAX_TOKENS = 1024;
 
@@ -71,17 +71,17 @@ In a conversation: /reset begins anew, /exit or Ctrl-D ends it, Ctrl-C ends an a
   command.action((model: string, flags: Flags) => chat(model, flags, io));
 }
 
-async function chat(model: string, flags: Flags, io: Io): Promise<void> {
-  checkModel(model);
-  const tokenizer = loadTokenizer(model);
-  const format = loadChatFormat(model, tokenizer);
+async function chat(named: string, flags: Flags, io: Io): Promise<void> {
+  const model = findModel(named, io.env);
+  const tokenizer = loadTokenizer(textFolder(model, io.env));
+  const format = loadChatFormat(textFolder(model, io.env), tokenizer);
   const stopSignal = io.stopSignal();
   const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
     const input = io.openInput();
     stopSignal.addEventListener('abort', () => input.close(), { once: true });
     if (input.terminal) {
-      const name = oneLine(basename(resolve(model)));
+      const name = oneLine(basename(named));
       io.note(`r3: talking to ${name}; /reset begins anew, /exit ends, Ctrl-C ends an answer`);
     }
     try {

@@ -88,7 +88,7 @@ async function doctor(flags: Flags, io: Io): Promise<void> {
   if (flags.measure === true && flags.model === undefined)
     throw usageError('--measure: expected --model with a folder, got none');
   const model = flags.model === undefined ? undefined : findModel(flags.model, io.env);
-  const plans = model === undefined ? undefined : plansOf(model, flags);
+  const plans = model === undefined ? undefined : plansOf(model, flags, io);
   const machine = await examine(flags.threads, io);
   const needs =
     plans !== undefined && model !== undefined && flags.measure === true
@@ -109,10 +109,10 @@ async function doctor(flags: Flags, io: Io): Promise<void> {
   if (needs !== undefined) giveModel(needs, machine, io);
 }
 
-function plansOf(model: string, flags: Flags): Needs {
+function plansOf(model: string, flags: Flags, io: Io): Needs {
   const { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens } = flags;
   const step = { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens };
-  const config = modelConfig(model, flags.context);
+  const config = modelConfig(model, io.env, flags.context);
   const lora = loraOf(flags) ?? adapterOf(model);
   const scoredTokens = groups * numGenerations * reflectionTokens;
   const workload = {

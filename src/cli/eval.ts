@@ -32,6 +32,7 @@ import {
   playerOptions,
   promptsOption,
   taskOption,
+  textFolder,
 } from './session.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
@@ -94,7 +95,8 @@ async function run(flags: Flags, io: Io): Promise<void> {
     const options = playerOptions(flags, engine.capabilities().contextLength);
     return measure(
       name,
-      (temperature) => makePlayer(engine, model, task, prompts, { ...options, temperature }),
+      (temperature) =>
+        makePlayer(engine, textFolder(model, io.env), task, prompts, { ...options, temperature }),
       flags.temperature,
       problems,
       { seed: flags.seed, fixedText: flags.fixedText },

@@ -17,7 +17,7 @@ import { loadChatFormat } from '../text/chat.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, choice, threads, usageError } from './options.ts';
-import { openEngine, withEngine } from './session.ts';
+import { findModel, openEngine, textFolder, withEngine } from './session.ts';
 
 /** Tokens that are compared. */
 const COMPARED_TOKENS = 64;
@@ -40,7 +40,7 @@ export function define(command: Command, io: Io): void {
     .description(
       'Writes a trained model or adapter for transformers, PEFT and vLLM, and checks what it wrote.',
     )
-    .argument('<source>', 'a run folder, or the folder of a model or adapter')
+    .argument('<source>', 'a run folder, or a model or adapter (folder or name)')
     .requiredOption('--out <dir>', 'the folder to make')
     .option('--merge', 'add the adapter to the weights of its base model')
     .option('--adapter', 'the adapter alone, as PEFT stores it')
@@ -67,7 +67,7 @@ export function define(command: Command, io: Io): void {
 }
 
 async function exportModel(source: string, flags: Flags, io: Io): Promise<void> {
-  const directory = modelOf(source);
+  const directory = modelOf(source, io);
   if (existsSync(flags.out)) {
     throw usageError(`--out: expected a path that does not exist, got ${flags.out}, which does`);
   }
@@ -107,16 +107,14 @@ async function exportModel(source: string, flags: Flags, io: Io): Promise<void> 
 }
 
 /** A run's model, or the folder itself. */
-function modelOf(source: string): string {
+function modelOf(source: string, io: Io): string {
   const inRun = join(source, 'model');
   if (existsSync(join(inRun, 'config.json'))) return inRun;
-  if (existsSync(join(source, 'config.json')) && !existsSync(join(source, 'metrics.jsonl'))) return source;
+  if (!existsSync(join(source, 'metrics.jsonl'))) return findModel(source, io.env);
   throw new R3Error(
     'store',
     'bad-file',
-    existsSync(join(source, 'metrics.jsonl'))
-      ? `${source}: expected a run that has ended, got one without a model; go on with: r3 train --resume ${source}`
-      : `${source}: expected a run folder, or the folder of a model or adapter, got neither; check the path`,
+    `${source}: expected a run that has ended, got one without a model; go on with: r3 train --resume ${source}`,
   );
 }
 
@@ -165,7 +163,7 @@ async function compare(
   threadCount: number | undefined,
   io: Io,
 ): Promise<Compared> {
-  const { prompt, stopIds } = probeOf(source);
+  const { prompt, stopIds } = probeOf(textFolder(source, io.env));
   const common = { base, trainable: false, ...(threadCount === undefined ? {} : { threads: threadCount }) };
   const greedy = async (engine: Engine): Promise<number[]> => {
     const maxTokens = Math.min(COMPARED_TOKENS, engine.capabilities().contextLength - prompt.length);

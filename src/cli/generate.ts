@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine, SamplingParams } from '../engine/engine.ts';
+import type { ModelConfig } from '../engine/local/config.ts';
 import { generateText } from '../generate.ts';
 import { mapConcurrent } from '../lib/concurrent.ts';
 import { hash32 } from '../lib/rng.ts';
@@ -26,7 +27,15 @@ import {
   usageError,
   type EngineFlags,
 } from './options.ts';
-import { engineOptions, findModel, openEngine, withEngine } from './session.ts';
+import {
+  contextGroups,
+  engineOptions,
+  findModel,
+  openEngine,
+  wholeConfig,
+  textFolder,
+  withEngine,
+} from './session.ts';
 import { printable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 
@@ -92,8 +101,10 @@ async function generate(named: string, flags: Flags, io: Io): Promise<void> {
     throw usageError('--raw: expected --prompt, got --tokens, which are encoded already');
   }
   const model = findModel(named, io.env);
-  const tokenizer = tryTokenizer(model, flags);
-  const { prompts, stopIds } = await loadPrompts(model, tokenizer, flags);
+  const text = textFolder(model, io.env);
+  const tokenizer = tryTokenizer(text, flags);
+  const config = wholeConfig(model, io.env);
+  const { prompts, stopIds } = await loadPrompts(text, config, tokenizer, flags);
   const { topK, topP, minP } = flags;
   const params: Omit<SamplingParams, 'maxTokens'> = {
     temperature: flags.temperature,
@@ -102,11 +113,19 @@ async function generate(named: string, flags: Flags, io: Io): Promise<void> {
     ...(topP === undefined ? {} : { topP }),
     ...(minP === undefined ? {} : { minP }),
   };
-  const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });
+  const lengths = prompts.map((prompt) => prompt.length + (flags.maxTokens ?? 1));
+  // One engine for all: that of the longest.
+  const contextLength = contextGroups(config, lengths, flags.context).at(-1)?.contextLength;
+  const opening = openEngine(io, {
+    model,
+    trainable: false,
+    ...engineOptions(flags),
+    ...(contextLength === undefined ? {} : { contextLength }),
+  });
   await withEngine(opening, async (engine) => {
-    const { contextLength } = engine.capabilities();
+    const { contextLength: longest } = engine.capabilities();
     const limit = (prompt: readonly number[]): number =>
-      flags.maxTokens ?? Math.max(1, Math.min(MAX_TOKENS, contextLength - prompt.length));
+      flags.maxTokens ?? Math.max(1, Math.min(MAX_TOKENS, longest - prompt.length));
     const one = (prompt: readonly number[], index: number, onText?: (text: string) => void) =>
       complete(engine, tokenizer, prompt, {
         params: { ...params, maxTokens: limit(prompt) },
@@ -170,12 +189,16 @@ function tryTokenizer(model: string, flags: Flags): Tokenizer | undefined {
 
 async function loadPrompts(
   model: string,
+  config: ModelConfig,
   tokenizer: Tokenizer | undefined,
   flags: Flags,
 ): Promise<{ prompts: number[][]; stopIds: number[] }> {
   if (flags.tokens !== undefined) {
     return {
-      prompts: await loadTokenRows(flags.tokens, model, flags.context),
+      prompts: await loadTokenRows(flags.tokens, {
+        ...config,
+        contextLength: flags.context ?? config.contextLength,
+      }),
       stopIds: tokenizer?.eosIds ?? eosIds(model),
     };
   }

@@ -32,6 +32,7 @@ import {
   playerOptions,
   promptsOption,
   taskOption,
+  textFolder,
   withEngine,
 } from './session.ts';
 
@@ -93,7 +94,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
   await withEngine(opening, async (engine) => {
     const options = playerOptions(flags, engine.capabilities().contextLength);
     const stopping = stoppable(engine, io.stopSignal(), `stopped; nothing was written to ${flags.out}`);
-    const player = makePlayer(stopping, model, task, prompts, options);
+    const player = makePlayer(stopping, textFolder(model, io.env), task, prompts, options);
     const progress = cliProgress(io);
     let mined: Mined<Problem>;
     try {

@@ -14,7 +14,15 @@ import {
   type EngineFlags,
   type LoraFlags,
 } from './options.ts';
-import { engineOptions, findModel, loraOptions, openEngine, withEngine } from './session.ts';
+import {
+  contextGroups,
+  engineOptions,
+  findModel,
+  loraOptions,
+  openEngine,
+  wholeConfig,
+  withEngine,
+} from './session.ts';
 import { renderTable } from './table.ts';
 import { loadTokenRows } from './tokens-file.ts';
 
@@ -60,35 +68,47 @@ export function define(command: Command, io: Io): void {
 
 async function score(named: string, flags: Flags, io: Io): Promise<void> {
   const model = findModel(named, io.env);
-  const rows = await loadTokenRows(flags.tokens, model, flags.context);
-  const gradients = flags.gradients === true;
-  const opening = openEngine(io, {
-    model,
-    trainable: gradients,
-    ...engineOptions(flags),
-    ...loraOptions(flags),
-  });
-  await withEngine(opening, async (engine) => {
-    const table: (string | number)[][] = [];
-    const give = (scored: Scored): void => {
-      if (flags.json === true) printJson(io, scored);
-      else table.push(summaryOf(scored, table.length + 1));
-    };
-    const datums = rows.map((tokens) => datumOf(tokens));
-    if (gradients) for (const datum of datums) give(await withGradients(engine, datum));
-    else {
-      for (let from = 0; from < datums.length; from += BATCH) {
-        const scored = await engine.logprobs(datums.slice(from, from + BATCH));
-        for (const values of scored) give({ logprobs: [null, ...values] });
-      }
+  const config = wholeConfig(model, io.env);
+  const limit = flags.context ?? config.contextLength;
+  const rows = await loadTokenRows(flags.tokens, { ...config, contextLength: limit });
+  const lengths = rows.map(({ length }) => length);
+  const scored: Scored[] = [];
+  for (const { contextLength, members } of contextGroups(config, lengths, flags.context)) {
+    const opening = openEngine(io, {
+      model,
+      trainable: flags.gradients === true,
+      ...engineOptions(flags),
+      contextLength,
+      ...loraOptions(flags),
+    });
+    await withEngine(opening, async (engine) => {
+      const datums = members.map((row) => datumOf(rows[row] ?? []));
+      const results = await scoreAll(engine, datums, flags.gradients === true);
+      members.forEach((row, i) => (scored[row] = results[i] as Scored));
+    });
+  }
+  if (flags.json === true) for (const row of scored) printJson(io, row);
+  else {
+    const head = ['line', 'tokens', 'log-probability', 'mean loss', 'perplexity', 'gradient norm'];
+    printLine(
+      io,
+      renderTable(
+        head,
+        scored.map((row, i) => summaryOf(row, i + 1)),
+      ),
+    );
+  }
+}
+
+async function scoreAll(engine: Engine, datums: readonly Datum[], gradients: boolean): Promise<Scored[]> {
+  const scored: Scored[] = [];
+  if (gradients) for (const datum of datums) scored.push(await withGradients(engine, datum));
+  else
+    for (let from = 0; from < datums.length; from += BATCH) {
+      const rows = await engine.logprobs(datums.slice(from, from + BATCH));
+      scored.push(...rows.map((values) => ({ logprobs: [null, ...values] })));
     }
-    if (flags.json !== true) {
-      printLine(
-        io,
-        renderTable(['line', 'tokens', 'log-probability', 'mean loss', 'perplexity', 'gradient norm'], table),
-      );
-    }
-  });
+  return scored;
 }
 
 function datumOf(tokens: readonly number[]): Datum {

@@ -5,6 +5,7 @@
  * answers. What is served and how is in src/serve.
  */
 import { randomInt, randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { messageOf, R3Error } from '../lib/errors.ts';
@@ -18,7 +19,7 @@ import { loadChatTemplate } from '../text/load-template.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { INTERRUPTED, printLine, type Io } from './io.ts';
 import { addEngineOptions, addExamples, integer, type EngineFlags } from './options.ts';
-import { checkModel, engineOptions, openEngine, withEngine } from './session.ts';
+import { engineOptions, findModel, openEngine, textFolder, withEngine } from './session.ts';
 
 const PORT = 8000;
 const MAX_TOKENS = 4096;
@@ -81,17 +82,18 @@ Ctrl-C lets the requests under way end; a second one ends at once.`,
   command.action((model: string, flags: Flags) => serve(model, flags, io));
 }
 
-async function serve(directory: string, flags: Flags, io: Io): Promise<void> {
-  checkModel(directory);
+async function serve(named: string, flags: Flags, io: Io): Promise<void> {
+  const directory = findModel(named, io.env);
   const { host } = flags;
   const isLoopbackOnly = isLoopback(host);
   const apiKey = io.env['R3_API_KEY'] || undefined;
-  const tokenizer = loadTokenizer(directory);
-  const chat = loadChat(directory, tokenizer, io);
+  const text = textFolder(directory, io.env);
+  const tokenizer = loadTokenizer(text);
+  const chat = loadChat(text, tokenizer, io);
   const stopSignal = io.stopSignal();
   const opening = openEngine(io, { model: directory, trainable: false, ...engineOptions(flags) });
   await withEngine(opening, async (engine) => {
-    const name = flags.name ?? basename(resolve(directory));
+    const name = flags.name ?? servedName(named);
     const handler = makeHandler({
       model: { name, engine, tokenizer, ...chat },
       limits: {
@@ -125,6 +127,11 @@ async function serve(directory: string, flags: Flags, io: Io): Promise<void> {
     await listening.close();
     io.exitCode = INTERRUPTED;
   });
+}
+
+/** The name on the hub, or that of the folder. */
+function servedName(named: string): string {
+  return existsSync(named) ? basename(resolve(named)) : named;
 }
 
 /** A model without a chat template still completes texts; a chat request then gets the reason as its error. */

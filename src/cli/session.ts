@@ -10,7 +10,8 @@ import { loadProblems } from '../tasks/rows.ts';
 import type { Engine } from '../engine/engine.ts';
 import { isAdapterFolder, loadAdapterConfig } from '../engine/local/adapter-files.ts';
 import type { LoraOptions } from '../engine/local/lora.ts';
-import { loadModelConfig, withContext, type ModelConfig } from '../engine/local/config.ts';
+import { loadModelConfig, originalContext, withContext, type ModelConfig } from '../engine/local/config.ts';
+import { configFolder } from '../engine/local/directory.ts';
 import { openLocalEngine, type LocalEngineOptions } from '../engine/local/local-engine.ts';
 import { findSnapshot } from '../hub/cache.ts';
 import { missingFiles } from '../hub/model-files.ts';
@@ -110,16 +111,61 @@ export function adapterOf(directory: string): LoraOptions | undefined {
 }
 
 /** What the engine will compute of a model, before it is opened. */
-export function modelConfig(directory: string, context?: number): ModelConfig {
+export function modelConfig(directory: string, env: Io['env'], context?: number): ModelConfig {
+  return withContext(wholeConfig(directory, env), context);
+}
+
+/** A model's config with the longest context that it was made for. */
+export function wholeConfig(directory: string, env: Io['env']): ModelConfig {
   checkModel(directory);
-  return withContext(loadModelConfig(directory).config, context);
+  return loadModelConfig(configFolder(directory, baseOf(directory, env))).config;
+}
+
+/** The folder with a model's tokenizer and chat template: of PEFT's bare adapter folders, that of the base model. */
+export function textFolder(directory: string, env: Io['env']): string {
+  const isWhole = !isAdapterFolder(directory) || existsSync(join(directory, 'config.json'));
+  return isWhole ? directory : configFolder(directory, baseOf(directory, env));
+}
+
+/**
+ * The engines that sequences of these lengths need: one, but two for a LongRoPE model where some of them are longer
+ * than its original context. `asked`: the context that a person asked for, for all.
+ */
+export function contextGroups(
+  config: ModelConfig,
+  lengths: readonly number[],
+  asked?: number,
+): { contextLength: number; members: number[] }[] {
+  const all = lengths.map((_, i) => i);
+  if (asked !== undefined) return [{ contextLength: asked, members: all }];
+  const original = originalContext(config);
+  const fits = (i: number): boolean => (lengths[i] ?? 0) <= original;
+  return [all.filter(fits), all.filter((i) => !fits(i))]
+    .filter((members) => members.length > 0)
+    .map((members) => {
+      const longest = Math.max(...members.map((i) => lengths[i] ?? 0));
+      const { contextLength } = withContext(config);
+      return { contextLength: Math.min(config.contextLength, Math.max(longest, contextLength)), members };
+    });
+}
+
+/** The cached folder of an adapter's base model, where the adapter names it as on the hub. */
+function baseOf(directory: string, env: Io['env']): string | undefined {
+  const base = isAdapterFolder(directory) ? loadAdapterConfig(directory).base : undefined;
+  const name = base === undefined || existsSync(base) ? undefined : tryModelName(base);
+  return name === undefined ? undefined : findSnapshot(hubCache(env), name)?.directory;
 }
 
 /** Opens a model directory with the kernels that the environment asks for. */
 export function openEngine(io: Io, options: Omit<LocalEngineOptions, 'kernels'>): Promise<Engine> {
   checkModel(options.model);
   const kernels = kernelBuild(io.env);
-  return openLocalEngine({ ...options, ...(kernels === undefined ? {} : { kernels }) });
+  const base = options.base ?? baseOf(options.model, io.env);
+  return openLocalEngine({
+    ...options,
+    ...(base === undefined ? {} : { base }),
+    ...(kernels === undefined ? {} : { kernels }),
+  });
 }
 
 /**
@@ -151,7 +197,7 @@ export function findModel(name: string, env: Io['env']): string {
 
 /** A model folder that is not one is said so before kernels are built or data is read. */
 export function checkModel(directory: string): void {
-  if (existsSync(join(directory, 'config.json'))) return;
+  if (existsSync(join(directory, 'config.json')) || isAdapterFolder(directory)) return;
   throw new R3Error(
     'engine',
     'bad-file',

@@ -32,7 +32,15 @@ import {
   type LoraFlags,
   type OptimizerFlags,
 } from './options.ts';
-import { engineOptions, findModel, loraOptions, modelConfig, openEngine, withEngine } from './session.ts';
+import {
+  engineOptions,
+  findModel,
+  loraOptions,
+  modelConfig,
+  openEngine,
+  textFolder,
+  withEngine,
+} from './session.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
 /** Which of the seed's streams orders rows. */
@@ -122,10 +130,10 @@ async function run(flags: Flags, io: Io): Promise<void> {
     );
   }
   checkWritable(dirname(flags.out));
-  const tokenizer = loadTokenizer(model);
-  const format = loadChatFormat(model, tokenizer);
+  const tokenizer = loadTokenizer(textFolder(model, io.env));
+  const format = loadChatFormat(textFolder(model, io.env), tokenizer);
   const rows = await loadRows(flags.data);
-  checkRows(format, tokenizer, rows, modelConfig(model, flags.context).contextLength);
+  checkRows(format, tokenizer, rows, modelConfig(model, io.env, flags.context).contextLength);
   const { batchSize, initSeed, saveAs } = flags;
   const steps = flags.steps ?? Math.ceil((flags.epochs * rows.length) / batchSize);
   const opening = openEngine(io, {

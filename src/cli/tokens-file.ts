@@ -2,9 +2,10 @@
  * Rows of token ids: a .jsonl file with `{"tokens": [1, 5, 9]}` on each line, checked against a model's config.
  */
 import { z } from 'zod';
+import type { ModelConfig } from '../engine/local/config.ts';
 import { explainIssue } from '../lib/json.ts';
 import { placeOf, readRows } from '../tasks/rows.ts';
-import { modelConfig, rowError } from './session.ts';
+import { rowError } from './session.ts';
 
 /** Far more than any context. */
 const MAX_TOKENS = 1 << 20;
@@ -14,8 +15,8 @@ const schema = z.looseObject({
 });
 
 /** The ids of all rows. Throws R3Error `bad-row` with file and line, `bad-file`. */
-export async function loadTokenRows(path: string, model: string, context?: number): Promise<number[][]> {
-  const { vocabularySize, contextLength } = modelConfig(model, context);
+export async function loadTokenRows(path: string, config: ModelConfig): Promise<number[][]> {
+  const { vocabularySize, contextLength } = config;
   const rows: number[][] = [];
   for await (const { row, line } of readRows(path)) {
     const where = placeOf(path, line);

@@ -54,6 +54,7 @@ import {
   playerOptions,
   promptsOption,
   taskOption,
+  textFolder,
   withEngine,
 } from './session.ts';
 import { renderTable } from './table.ts';
@@ -205,7 +206,7 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
   }
   checkRunFolder(directory);
   const model = findModel(named, io.env);
-  const { contextLength } = modelConfig(model, flags.context);
+  const { contextLength } = modelConfig(model, io.env, flags.context);
   const lora = loraOptions(flags);
   const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags), ...lora });
   await withEngine(opening, async (engine) => {
@@ -225,7 +226,8 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       failures: source,
       train: trainOptions,
     };
-    const playerOn = (on: Engine): Player => makePlayer(on, model, task, prompts, config.sampling);
+    const playerOn = (on: Engine): Player =>
+      makePlayer(on, textFolder(model, io.env), task, prompts, config.sampling);
     const progress = cliProgress(io);
     const stopping = stoppable(engine, io.stopSignal(), 'stopped before training began; nothing was kept');
     const audited = await prepare(config, playerOn(stopping), progress);
@@ -261,7 +263,8 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
         );
       }
       const config = onTheseKernels(run, started, engine, flags.acceptKernels === true);
-      const playerOn = (on: Engine): Player => makePlayer(on, model, task, prompts, config.sampling);
+      const playerOn = (on: Engine): Player =>
+        makePlayer(on, textFolder(model, io.env), task, prompts, config.sampling);
       const progress = cliProgress(io);
       const { checkpoint, damaged } = run.resume();
       for (const line of damaged) progress.log(`left out: ${line}`);
@@ -440,7 +443,7 @@ async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
   const model = findModel(named, io.env);
   const options = trainOptionsOf(flags);
   const { task } = findTask(taskName, flags.prompts);
-  const config = modelConfig(model, flags.context);
+  const config = modelConfig(model, io.env, flags.context);
   const sampling = playerOptions(flags, config.contextLength);
   const groups = options.failuresPerStep;
   const episodes = groups * options.reflectionsPerFailure;

@@ -68,6 +68,12 @@ export function openModel(directory: string, options: OpenOptions = {}): LoadedM
   return isAdapterFolder(directory) ? openAdapted(directory, options) : openBase(directory, options);
 }
 
+/** The folder with the config.json of a model, or of an adapter's base model. */
+export function configFolder(directory: string, base?: string): string {
+  if (!isAdapterFolder(directory)) return directory;
+  return base ?? baseFolder(directory, loadAdapterConfig(directory).base);
+}
+
 function openBase(directory: string, { initSeed, contextLength }: OpenOptions): LoadedModel {
   const { text, config: full } = loadModelConfig(directory);
   const config = withContext(full, contextLength);
@@ -100,8 +106,8 @@ function openBase(directory: string, { initSeed, contextLength }: OpenOptions): 
 }
 
 function openAdapted(directory: string, options: OpenOptions): LoadedModel {
-  const { options: lora, base } = loadAdapterConfig(directory);
-  const model = openBase(options.base ?? baseFolder(directory, base), options);
+  const { options: lora } = loadAdapterConfig(directory);
+  const model = openBase(configFolder(directory, options.base), options);
   const files = openWeights(directory, 'adapter_model');
   try {
     const layout = makeLoraLayout(model.layout, lora);

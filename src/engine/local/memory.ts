@@ -4,6 +4,7 @@
  * Weights, adapters and optimizer are certain. Keys, values and activations grow with the work: they are given for a
  * stated workload, and never exceed their limits (`cacheBytes`, `activationBytes`).
  */
+import { R3Error } from '../../lib/errors.ts';
 import { PAGE_SIZE, type PackedType } from '../../kernels/ops.ts';
 import type { ModelConfig } from './config.ts';
 import { ACTIVATION_BYTES, CACHE_BYTES } from './core.ts';
@@ -54,6 +55,34 @@ export interface MemoryPlan {
   /** Tokens in one pass with all activations kept, and with each layer computed again. */
   tokensKept: number;
   tokensRecomputed: number;
+}
+
+/**
+ * Throws R3Error `no-memory` where what is certain to be needed (weights, adapters, optimizer) is more than the machine
+ * has, before any of it is read.
+ */
+export function requireMemory(config: ModelConfig, options: MemoryOptions, limitBytes: number): void {
+  const { weightBytes, adapterBytes, optimizerBytes, trainedParameters, parameters } = planMemory(
+    config,
+    options,
+  );
+  const needed = weightBytes + adapterBytes + optimizerBytes;
+  if (needed <= limitBytes) return;
+  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toPrecision(3)} GiB`;
+  const less = [
+    ...(trainedParameters === parameters ? ['train an adapter (lora)'] : []),
+    ...(options.dtype === 'f32'
+      ? ['bf16 or int8 weights']
+      : options.dtype === 'bf16'
+        ? ['int8 weights']
+        : []),
+    'a smaller model',
+  ];
+  throw new R3Error(
+    'engine',
+    'no-memory',
+    `memory: expected at most ${gib(limitBytes)}, which there is, got a need of ${gib(needed)} for ${parameters.toLocaleString('en')} weights in ${options.dtype}${optimizerBytes > 0 ? ' and their training' : ''}, before any activations. Less: ${less.join(', ')}.`,
+  );
 }
 
 /** Bytes of one weight in a packed matrix. An 8-bit one has its share of a scale for 256. */
