@@ -20,6 +20,16 @@ export interface BenchLine {
 
 export type Emit = (line: BenchLine) => void;
 
+/** What the command line asks for; each benchmark takes what concerns it. */
+export interface BenchOptions {
+  /** A published shape (shapes.ts). */
+  shape?: string | undefined;
+  /** Groups of an r3-step of that shape. */
+  groups?: number | undefined;
+  /** Run TRL beside that step: it takes minutes. */
+  peers?: boolean | undefined;
+}
+
 export const THREADS = 2;
 
 export async function openOps(build: 'native' | 'wasm'): Promise<Ops | undefined> {

@@ -2,16 +2,16 @@
  * npm run bench -- gemm|decode|weights|train|r3-step|model [--shape qwen2.5-0.5b] [--json]
  *
  * Prints one line per case, JSON with --json. Ratios are measured side by side in one run; absolute numbers are
- * those of this machine, now.
+ * those of this machine, now. `r3-step --shape NAME` takes `--groups N`, and `--peers` to run TRL beside it.
  */
+import { parseArgs } from 'node:util';
 import { benchDecode, benchGemm, benchWeights } from './gemm.ts';
-import type { BenchLine, Emit } from './harness.ts';
+import type { BenchLine, BenchOptions, Emit } from './harness.ts';
 import { benchModelShape } from './model.ts';
 import { benchR3Step } from './r3-step.ts';
-import { SHAPE_NAMES } from './shapes.ts';
 import { benchTrain } from './train.ts';
 
-const BENCHES: Record<string, (emit: Emit, options: { shape: string }) => Promise<void>> = {
+const BENCHES: Record<string, (emit: Emit, options: BenchOptions) => Promise<void>> = {
   gemm: benchGemm,
   decode: benchDecode,
   weights: benchWeights,
@@ -20,18 +20,14 @@ const BENCHES: Record<string, (emit: Emit, options: { shape: string }) => Promis
   model: benchModelShape,
 };
 
-const args = process.argv.slice(2);
-const [defaultShape = ''] = SHAPE_NAMES;
-const shapeAt = args.indexOf('--shape');
-const [, shape = defaultShape] = shapeAt < 0 ? [] : args.splice(shapeAt, 2);
-const names = args.filter((arg) => arg !== '--json');
-const unknown = names.filter((name) => !Object.hasOwn(BENCHES, name));
-if (unknown.length > 0 || names.length === 0) {
-  process.stderr.write(
-    `bench: expected ${Object.keys(BENCHES).join(', ')} or --json, got ${unknown[0] ?? 'nothing'}\n`,
-  );
-  process.exit(2);
-}
+const { values: options, positionals: names } = parse();
+const unknown = names.find((name) => !Object.hasOwn(BENCHES, name));
+if (unknown !== undefined || names.length === 0)
+  refuse(`expected ${Object.keys(BENCHES).join(', ')}, got ${unknown ?? 'nothing'}`);
+const { shape, peers } = options;
+const groups = options.groups === undefined ? undefined : Number(options.groups);
+if (groups !== undefined && !(Number.isInteger(groups) && groups > 0))
+  refuse(`--groups: expected an integer above 0, got ${options.groups}`);
 
 const print = (line: BenchLine): void => {
   const { bench, case: name, value, unit, peakRatio, bandwidthRatio } = line;
@@ -39,10 +35,31 @@ const print = (line: BenchLine): void => {
     ratio === undefined ? '' : `  ${(100 * ratio).toFixed(1)}% of ${of}`;
   const ratio = percent(peakRatio, 'peak') + percent(bandwidthRatio, 'read bandwidth');
   process.stdout.write(
-    args.includes('--json')
+    options.json
       ? `${JSON.stringify(line)}\n`
       : `${bench.padEnd(8)} ${name.padEnd(60)} ${value.toPrecision(4).padStart(10)} ${unit}${ratio}\n`,
   );
 };
-for (const name of names) await BENCHES[name]?.(print, { shape });
+for (const name of names) await BENCHES[name]?.(print, { shape, groups, peers });
 process.exit(0);
+
+function parse() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        shape: { type: 'string' },
+        groups: { type: 'string' },
+        peers: { type: 'boolean' },
+        json: { type: 'boolean' },
+      },
+    });
+  } catch (error) {
+    return refuse((error as Error).message);
+  }
+}
+
+function refuse(message: string): never {
+  process.stderr.write(`bench: ${message}\n`);
+  process.exit(2);
+}

@@ -7,13 +7,12 @@ import { makeCore, type LocalCore } from '../src/engine/local/core.ts';
 import { openModel } from '../src/engine/local/directory.ts';
 import { makeLayout, MATRICES } from '../src/engine/local/weights.ts';
 import { median, THREADS, type BenchLine } from './harness.ts';
-import { ADAM } from './models.ts';
+import { ADAM, LORA } from './models.ts';
 
 const [, , directory, dtype] = process.argv as [string, string, string, PackedType];
 const PROMPT = 512;
 const DECODE = { prompt: 16, steps: 12 };
 const BATCHES = [1, 8, 64];
-const LORA = { rank: 16, alpha: 32, dropout: 0, rsLora: false, targets: 'all-linear' as const, layers: null };
 /** Sequences that have nothing in common, every token scored. */
 const PLAIN = { count: 4, length: 256 };
 /** Reflections on one failed attempt: what training is for here. */

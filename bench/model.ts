@@ -12,16 +12,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { saveModel } from '../src/engine/local/directory.ts';
-import type { BenchLine, Emit } from './harness.ts';
+import type { BenchLine, BenchOptions, Emit } from './harness.ts';
 import { randomModel } from './models.ts';
 import { runPeer } from './peer.ts';
-import { shapeOf } from './shapes.ts';
+import { DEFAULT_SHAPE, shapeOf } from './shapes.ts';
 
 const DTYPES = ['f32', 'bf16', 'int8'];
 /** What both sides measure. */
 const COMPARED = ['prefill', 'decode 1', 'decode 8', 'decode 64', 'lora'];
 
-export async function benchModelShape(emit: Emit, { shape: name }: { shape: string }): Promise<void> {
+export async function benchModelShape(
+  emit: Emit,
+  { shape: name = DEFAULT_SHAPE }: BenchOptions,
+): Promise<void> {
   const shape = shapeOf(name);
   const folder = mkdtempSync(join(tmpdir(), 'r3-bench-'));
   try {

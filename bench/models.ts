@@ -1,9 +1,10 @@
-/** The model of the training benchmarks: 6 layers, width 384, 6 heads of 64, hidden 1024, vocabulary 512. */
+/** Models of the benchmarks, with random weights, and the settings that train them. */
 import { parseModelConfig, type ModelConfig } from '../src/engine/local/config.ts';
 import type { LoadedModel } from '../src/engine/local/directory.ts';
 import { makeLayout } from '../src/engine/local/weights.ts';
 import { hash32 } from '../src/lib/rng.ts';
 
+/** The model of the training benchmarks: 6 layers, width 384, 6 heads of 64, hidden 1024, vocabulary 512. */
 export const BENCH_CONFIG = parseModelConfig(
   {
     model_type: 'llama',
@@ -55,6 +56,16 @@ export function trainingFlops(tokens: number, length: number): number {
   const weights = L * (4 * C * H * D + 3 * C * F) + C * V;
   return tokens * (6 * weights + L * 6 * H * D * length);
 }
+
+/** The adapter of the benchmarks: every linear layer but the head. */
+export const LORA = {
+  rank: 16,
+  alpha: 32,
+  dropout: 0,
+  rsLora: false,
+  targets: 'all-linear' as const,
+  layers: null,
+};
 
 export const ADAM = {
   learningRate: 1e-4,

@@ -19,7 +19,8 @@ const SHAPES: Record<string, Record<string, unknown>> = {
   },
 };
 
-export const SHAPE_NAMES = Object.keys(SHAPES);
+const SHAPE_NAMES = Object.keys(SHAPES);
+export const DEFAULT_SHAPE = 'qwen2.5-0.5b';
 
 export interface Shape {
   name: string;

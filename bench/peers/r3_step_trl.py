@@ -1,19 +1,22 @@
-"""TRL's speed on one Reflect-Retry-Reward step, for comparison with `r3 train`.
+"""TRL's speed on one Reflect-Retry-Reward step, for comparison with `npm run bench -- r3-step`.
 
 A step is 8 groups of 8 reflections of 48 tokens on prompts of 160 tokens, one retry of 32 tokens for each
 reflection (context: prompt, reflection, a bridge of 24 tokens), then the GRPO loss over the reflection tokens
 with a KL term, backward and AdamW. The trainer is TRL's GRPOTrainer; the retry is a `model.generate` with the
 whole context inside the reward function, as in the paper's extension of TRL. Model: that of train_torch.py,
-random weights; the tokenizer is a word list. TRL is met at its best, not at its defaults: no gradient
-checkpointing (its default is on), sdpa attention, KV cache, one generation batch of 64. Prints JSON lines.
+random weights; the tokenizer is a word list. With `--shape` it is that of a published model with a LoRA adapter
+(rank 16, alpha 32, all linear layers), and longer. TRL is met at its best, not at its defaults: no gradient
+checkpointing (its default is on), sdpa attention, KV cache, one generation batch. Prints JSON lines.
 
 Usage: python bench/peers/r3_step_trl.py [--threads 2] [--steps 4] [--dtype f32] [--micro-batch 64]
-       [--continuous-batching] [--groups 8]
+       [--continuous-batching] [--shape qwen2.5-0.5b] [--groups 8] [--generations 8] [--prompt 160]
+       [--reflection 48] [--bridge 24] [--retry 32]
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -30,17 +33,30 @@ try:
     import transformers
     import trl
     from datasets import Dataset
+    from peft import LoraConfig
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+    from transformers import (
+        AutoModelForCausalLM,
+        GenerationConfig,
+        LlamaConfig,
+        PreTrainedConfig,
+        PreTrainedTokenizerFast,
+        Qwen2Config,
+        TrainerCallback,
+    )
     from trl import GRPOConfig, GRPOTrainer
 except ImportError as error:
     sys.exit(
-        f"missing Python package: {error.name}. Install: pip install torch==2.13.0 transformers==5.17.0 trl==1.13.0"
+        f"missing Python package: {error.name}. "
+        "Install: pip install torch==2.13.0 transformers==5.17.0 trl==1.13.0 peft==0.21.0"
     )
 
-VOCABULARY = 512
-GENERATIONS, PROMPT, REFLECTION, BRIDGE, RETRY = 8, 160, 48, 24, 32
 PAD, BOS, EOS = 0, 1, 2
+# Sizes of a step and sequences in one forward and backward pass, by shape: no more than fit 16 GB without checkpointing.
+DEFAULTS = {
+    None: dict(groups=8, generations=8, prompt=160, reflection=48, bridge=24, retry=32, micro_batch=64),
+    "qwen2.5-0.5b": dict(groups=4, generations=8, prompt=300, reflection=96, bridge=40, retry=64, micro_batch=4),
+}
 
 
 class PhaseClock:
@@ -90,19 +106,24 @@ class StepTimes(TrainerCallback):
         self.last = now
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    words = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": 3} | {f"w{i}": i for i in range(4, VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-
-
-def make_model_directory(directory: str) -> None:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
+def make_config(shape: str | None) -> PreTrainedConfig:
+    special = dict(pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS)
+    if shape == "qwen2.5-0.5b":
+        return Qwen2Config(
+            vocab_size=151_936,
+            hidden_size=896,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            intermediate_size=4864,
+            max_position_embeddings=32_768,
+            rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+            tie_word_embeddings=True,
+            **special,
+        )
+    return LlamaConfig(
+        vocab_size=512,
         hidden_size=384,
         num_hidden_layers=6,
         num_attention_heads=6,
@@ -113,24 +134,30 @@ def make_model_directory(directory: str) -> None:
         rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=False,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
+        **special,
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
 
 
-def make_retry_reward(holder: dict):
+def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    words = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": 3} | {f"w{i}": i for i in range(4, vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def make_retry_reward(holder: dict, vocabulary: int, options: argparse.Namespace):
     """Reward 1 if the retry passes. The check is a coin that depends on the retry's tokens only."""
     generator = torch.Generator().manual_seed(7)
-    bridge = torch.randint(4, VOCABULARY, (BRIDGE,), generator=generator).tolist()
+    bridge = torch.randint(4, vocabulary, (options.bridge,), generator=generator).tolist()
     settings = GenerationConfig(
         do_sample=True,
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        min_new_tokens=RETRY,
-        max_new_tokens=RETRY,
+        min_new_tokens=options.retry,
+        max_new_tokens=options.retry,
         use_cache=True,
         pad_token_id=PAD,
         bos_token_id=BOS,
@@ -141,49 +168,70 @@ def make_retry_reward(holder: dict):
         trainer = holder["trainer"]
         with TimedTrainer.clock.phase("retry"), torch.no_grad():
             prompt_ids = trainer.processing_class(prompts, add_special_tokens=False)["input_ids"]
-            assert all(len(p) == PROMPT and len(c) == REFLECTION for p, c in zip(prompt_ids, completion_ids))
+            assert all(len(ids) == options.prompt for ids in prompt_ids)
+            assert all(len(ids) == options.reflection for ids in completion_ids)
             context = torch.tensor([p + c + bridge for p, c in zip(prompt_ids, completion_ids)])
             model = trainer.accelerator.unwrap_model(trainer.model)
             output = model.generate(context, attention_mask=torch.ones_like(context), generation_config=settings)
             retries = output[:, context.shape[1] :]
-            assert retries.shape[1] == RETRY
+            assert retries.shape[1] == options.retry
             return [float(sum(tokens) % 2) for tokens in retries.tolist()]
 
     return retry_reward
 
 
+def peak_gib() -> float:
+    """Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time TRL on one Reflect-Retry-Reward step.")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4, help="timed steps, after one warm-up step")
+    parser.add_argument("--steps", type=int, help="timed steps (default 4, with --shape 1)")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16 is TRL's bf16=True (autocast)")
-    parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--micro-batch", type=int, default=64, help="sequences in one forward and backward pass")
+    parser.add_argument("--shape", choices=[name for name in DEFAULTS if name], help="a published shape, with LoRA")
     parser.add_argument("--continuous-batching", action="store_true", help="transformers' paged generation")
+    for name in DEFAULTS[None]:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     options = parser.parse_args()
+    for name, value in DEFAULTS[options.shape].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
-    completions = options.groups * GENERATIONS
+    # A first step is slower: memory is new. That matters little where a step takes minutes.
+    warm_ups = 0 if options.shape else 1
+    steps = warm_ups + (options.steps or (1 if options.shape else 4))
+    completions = options.groups * options.generations
     micro_batch = min(options.micro_batch, completions)
+    assert completions % micro_batch == 0, "the micro-batch divides the completions"
+    model_config = make_config(options.shape)
+    vocabulary = model_config.vocab_size
     generator = torch.Generator().manual_seed(1)
-    steps = options.steps + 1
-    words = torch.randint(4, VOCABULARY, (options.groups * steps, PROMPT), generator=generator).tolist()
+    words = torch.randint(4, vocabulary, (options.groups * steps, options.prompt), generator=generator).tolist()
     dataset = Dataset.from_dict({"prompt": [" ".join(f"w{i}" for i in row) for row in words]})
+    # Frozen weights are bf16 themselves; trained ones stay f32 beside autocast.
+    dtype = torch.bfloat16 if options.shape and options.dtype == "bf16" else torch.float32
+    adapter = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     times, holder = StepTimes(), {}
 
     with tempfile.TemporaryDirectory() as directory:
-        make_model_directory(directory)
+        AutoModelForCausalLM.from_config(model_config, dtype=dtype).save_pretrained(directory)
         config = GRPOConfig(
             output_dir=directory + "/out",
             use_cpu=True,
             bf16=options.dtype == "bf16",
-            model_init_kwargs={"dtype": "float32", "attn_implementation": "sdpa"},
+            model_init_kwargs={"dtype": dtype, "attn_implementation": "sdpa"},
             per_device_train_batch_size=micro_batch,
             gradient_accumulation_steps=completions // micro_batch,
-            num_generations=GENERATIONS,
-            max_completion_length=REFLECTION,
-            generation_kwargs={"min_new_tokens": REFLECTION, "use_cache": True},
+            num_generations=options.generations,
+            max_completion_length=options.reflection,
+            generation_kwargs={"min_new_tokens": options.reflection, "use_cache": True},
             use_transformers_continuous_batching=options.continuous_batching,
             temperature=1.0,
             loss_type="grpo",
@@ -201,26 +249,33 @@ def main() -> None:
         )
         trainer = TimedTrainer(
             model=directory,
-            reward_funcs=make_retry_reward(holder),
+            reward_funcs=make_retry_reward(holder, vocabulary, options),
             args=config,
             train_dataset=dataset,
-            processing_class=make_tokenizer(),
+            processing_class=make_tokenizer(vocabulary),
             callbacks=[times],
+            peft_config=adapter if options.shape else None,
         )
         holder["trainer"] = trainer
-        assert trainer.ref_model is not None and not trainer.model.is_gradient_checkpointing
-        before = [p.detach().clone() for p in trainer.model.parameters()]
+        # With an adapter the reference is the same model without it.
+        assert (trainer.ref_model is None) == bool(options.shape) and not trainer.model.is_gradient_checkpointing
+        trained = [p for p in trainer.model.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in trained]
+        if options.shape:
+            with torch.no_grad():
+                trainer.model(torch.randint(4, vocabulary, (1, 8)))
         trainer.train()
-        assert any((a != b).any() for a, b in zip(before, trainer.model.parameters())), "no weight moved"
+        assert any((a != b).any() for a, b in zip(before, trained)), "no weight moved"
 
-    rows = times.rows[1:]
+    rows = times.rows[warm_ups:]
     line = {
         "bench": "r3-step",
-        "case": f"trl-{options.dtype}" + ("-continuous" if options.continuous_batching else ""),
+        "case": f"trl-{options.dtype}" + (f"-{options.shape}" if options.shape else "") + ("-continuous" if options.continuous_batching else ""),
         "value": round(statistics.median(row["step"] for row in rows), 3),
         "best": round(min(row["step"] for row in rows), 3),
         "unit": "seconds/step",
         "phases": {name: round(statistics.median(row.get(name, 0) for row in rows), 3) for name in rows[0]},
+        "peakGiB": round(peak_gib(), 2),
         "completions": completions,
         "microBatch": micro_batch,
         "threads": options.threads,
