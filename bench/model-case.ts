@@ -167,12 +167,9 @@ function draw(length: number, salt: number): number[] {
 }
 
 function countWeights(c: ModelConfig): { inLayers: number; inHead: number } {
-  const layout = makeLayout(c);
-  const inLayers = layout.layers.reduce(
-    (sum, layer) => sum + MATRICES.reduce((s, name) => s + layer[name].in * layer[name].out, 0),
-    0,
-  );
-  return { inLayers, inHead: layout.head.in * layout.head.out };
+  const { layers, head } = makeLayout(c);
+  const sizes = layers.flatMap((layer) => MATRICES.map((name) => layer[name].in * layer[name].out));
+  return { inLayers: sizes.reduce((sum, size) => sum + size, 0), inHead: head.in * head.out };
 }
 
 /** Scores and weighted values of one causal sequence. */
