@@ -101,10 +101,10 @@ async function generate(named: string, flags: Flags, io: Io): Promise<void> {
     throw usageError('--raw: expected --prompt, got --tokens, which are encoded already');
   }
   const model = findModel(named, io.env);
-  const text = textFolder(model, io.env);
-  const tokenizer = tryTokenizer(text, flags);
+  const folder = textFolder(model, io.env);
+  const tokenizer = tryTokenizer(folder, flags);
   const config = wholeConfig(model, io.env);
-  const { prompts, stopIds } = await loadPrompts(text, config, tokenizer, flags);
+  const { prompts, stopIds } = await loadPrompts(folder, config, tokenizer, flags);
   const { topK, topP, minP } = flags;
   const params: Omit<SamplingParams, 'maxTokens'> = {
     temperature: flags.temperature,
