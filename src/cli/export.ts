@@ -17,7 +17,7 @@ import { loadChatFormat } from '../text/chat.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, choice, threads, usageError } from './options.ts';
-import { findModel, openEngine, textFolder, withEngine } from './session.ts';
+import { baseOf, findModel, openEngine, textFolder, withEngine } from './session.ts';
 
 /** Tokens that are compared. */
 const COMPARED_TOKENS = 64;
@@ -71,7 +71,7 @@ async function exportModel(source: string, flags: Flags, io: Io): Promise<void> 
   if (existsSync(flags.out)) {
     throw usageError(`--out: expected a path that does not exist, got ${flags.out}, which does`);
   }
-  const model = openModel(directory);
+  const model = openModel(directory, { base: baseOf(directory, io.env) });
   let kind: Kind;
   const dtype = flags.saveAs ?? storedAs(model);
   try {

@@ -4,7 +4,7 @@
  * The only reader of R3_KERNELS. Anything that a person can mistype is a usage error here, before a model is loaded.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { countdown } from '../tasks/countdown.ts';
 import { loadProblems } from '../tasks/rows.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -13,7 +13,7 @@ import type { LoraOptions } from '../engine/local/lora.ts';
 import { loadModelConfig, originalContext, withContext, type ModelConfig } from '../engine/local/config.ts';
 import { configFolder } from '../engine/local/directory.ts';
 import { openLocalEngine, type LocalEngineOptions } from '../engine/local/local-engine.ts';
-import { findSnapshot } from '../hub/cache.ts';
+import { findSnapshot, repositoryOf } from '../hub/cache.ts';
 import { missingFiles } from '../hub/model-files.ts';
 import { tryModelName } from '../hub/name.ts';
 import { hubCache } from '../hub/settings.ts';
@@ -150,7 +150,7 @@ export function contextGroups(
 }
 
 /** The cached folder of an adapter's base model, where the adapter names it as on the hub. */
-function baseOf(directory: string, env: Io['env']): string | undefined {
+export function baseOf(directory: string, env: Io['env']): string | undefined {
   const base = isAdapterFolder(directory) ? loadAdapterConfig(directory).base : undefined;
   const name = base === undefined || existsSync(base) ? undefined : tryModelName(base);
   return name === undefined ? undefined : findSnapshot(hubCache(env), name)?.directory;
@@ -161,9 +161,11 @@ export function openEngine(io: Io, options: Omit<LocalEngineOptions, 'kernels'>)
   checkModel(options.model);
   const kernels = kernelBuild(io.env);
   const base = options.base ?? baseOf(options.model, io.env);
+  const baseName = repositoryOf(resolve(options.model));
   return openLocalEngine({
     ...options,
     ...(base === undefined ? {} : { base }),
+    ...(baseName === undefined ? {} : { baseName }),
     ...(kernels === undefined ? {} : { kernels }),
   });
 }

@@ -52,6 +52,12 @@ export function snapshotFolder(folder: string, commit: string): string {
   return join(folder, 'snapshots', commit);
 }
 
+/** The repository whose snapshot a folder is; undefined for any other folder. */
+export function repositoryOf(directory: string): string | undefined {
+  const [, name] = /[/\\]models--([^/\\]+)[/\\]snapshots[/\\][0-9a-f]{40}[/\\]?$/.exec(directory) ?? [];
+  return name?.replace('--', '/');
+}
+
 /** The snapshot that a name stands for in the cache, whole or not; undefined when there is none. */
 export function findSnapshot(cache: string, { repository, revision }: ModelName): Snapshot | undefined {
   const folder = repositoryFolder(cache, repository);

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { messageOf, R3Error } from '../../lib/errors.ts';
 import { decodeUtf8, parseJsonObject } from '../../lib/json.ts';
 import { fieldsOf, type Fields } from './fields.ts';
-import type { LoraLayout, LoraOptions } from './lora.ts';
+import { MAX_RANK, type LoraLayout, type LoraOptions } from './lora.ts';
 import type { WritableTensor } from './safetensors.ts';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
@@ -46,7 +46,7 @@ export function loadAdapterConfig(directory: string): AdapterConfig {
 export function parseAdapterConfig(json: Readonly<Record<string, unknown>>, path: string): AdapterConfig {
   const fields = fieldsOf(json, path, 'This engine computes plain LoRA adapters of linear layers.');
   fields.choice('peft_type', ['LORA']);
-  const rank = fields.count('r', 1 << 16, 8);
+  const rank = fields.count('r', MAX_RANK, 8);
   const options: LoraOptions = {
     rank,
     alpha: fields.positive('lora_alpha') ?? 8,

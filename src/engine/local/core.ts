@@ -53,6 +53,8 @@ export interface LocalEngineOptions {
   share?: boolean;
   /** The folder of an adapter's base model, where its config names another place. */
   base?: string;
+  /** What an adapter that is saved names its base model. Default: as it was named, else the model's path. */
+  baseName?: string;
   /** Initialise a directory without weights from this seed. */
   initSeed?: number;
   /** How `save` stores weights. Default F32, which is exact. */
@@ -207,7 +209,8 @@ export function makeCore(
     gradientOf: (name) => partOf(trainer.optimizer().gradient, name),
     valuesOf: (name) => partOf(requireTraining().trained.values, name),
     async save(directory) {
-      if (adapters !== undefined) return saveAdapter(model, adapters.layout, adapters.values, directory);
+      if (adapters !== undefined)
+        return saveAdapter(model, adapters.layout, adapters.values, directory, options.baseName);
       const { values } = weights;
       if (values === null) return saveModel(model, model.read, directory, options.saveAs);
       const read: LoadedModel['read'] = ({ offset }, from, count, into) =>

@@ -49,7 +49,7 @@ export interface LoadedModel {
   modelHash: string;
   read: ReadParameter;
   /** The directory's adapter, where it is one. */
-  adapter: { layout: LoraLayout; values: Float32Array } | null;
+  adapter: { layout: LoraLayout; values: Float32Array; base: string | undefined } | null;
   /** Closes the files; nothing can be read afterwards. */
   close(): void;
 }
@@ -106,7 +106,7 @@ function openBase(directory: string, { initSeed, contextLength }: OpenOptions): 
 }
 
 function openAdapted(directory: string, options: OpenOptions): LoadedModel {
-  const { options: lora } = loadAdapterConfig(directory);
+  const { options: lora, base } = loadAdapterConfig(directory);
   const model = openBase(configFolder(directory, options.base), options);
   const files = openWeights(directory, 'adapter_model');
   try {
@@ -116,7 +116,7 @@ function openAdapted(directory: string, options: OpenOptions): LoadedModel {
     const read = readChecked(files);
     for (const p of layout.parameters) read(p, 0, p.length, values.subarray(p.offset, p.offset + p.length));
     const modelHash = createHash('sha256').update(model.modelHash).update(files.hash()).digest('hex');
-    return { ...model, modelHash, adapter: { layout, values } };
+    return { ...model, modelHash, adapter: { layout, values, base } };
   } catch (error) {
     model.close();
     throw error;
@@ -134,7 +134,7 @@ function baseFolder(directory: string, base: string | undefined): string {
   throw new R3Error(
     'engine',
     'bad-file',
-    `${join(directory, ADAPTER_CONFIG)}: base_model_name_or_path: expected the folder of the adapter's base model, got ${JSON.stringify(base ?? null)}. Write the path of that folder there.`,
+    `${join(directory, ADAPTER_CONFIG)}: base_model_name_or_path: expected the folder of the adapter's base model, got ${JSON.stringify(base ?? null)}. Download it (r3 pull), or write the path of its folder there.`,
   );
 }
 
@@ -270,14 +270,15 @@ function stored(parameter: Parameter, read: ReadParameter): Omit<WritableTensor,
 }
 
 /**
- * Writes an adapter directory, as PEFT does. `base`: what it names its base model; by default that folder's path.
+ * Writes an adapter directory, as PEFT does. `base`: what it names its base model; by default what the adapter named
+ * it that it continues, else that folder's path.
  */
 export async function saveAdapter(
   model: LoadedModel,
   layout: LoraLayout,
   values: Float32Array,
   directory: string,
-  base = resolve(model.directory),
+  base = model.adapter?.base ?? resolve(model.directory),
 ): Promise<void> {
   await writeDirectoryAtomic(directory, (temporary) => {
     const config = JSON.stringify(adapterConfigJson(layout, base), null, 2);

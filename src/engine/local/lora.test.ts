@@ -37,7 +37,11 @@ function adapted(
   const rng = makeRng(3);
   return {
     ...model,
-    adapter: { layout, values: Float32Array.from({ length: layout.length }, () => 0.4 * (rng.next() - 0.5)) },
+    adapter: {
+      layout,
+      values: Float32Array.from({ length: layout.length }, () => 0.4 * (rng.next() - 0.5)),
+      base: undefined,
+    },
   };
 }
 
@@ -77,7 +81,7 @@ test.each(Object.entries(tinyVariants))(
       const objective = (step: number): number => {
         const changed = values.slice();
         direction.forEach((d, i) => (changed[offset + i] = changed[offset + i]! + step * d));
-        return open(reference, { ...model, adapter: { layout, values: changed } })
+        return open(reference, { ...model, adapter: { layout, values: changed, base: undefined } })
           .forward(datums(), 1, 'current', false)
           .reduce((sum, row, n) => sum + row.reduce((s, x, k) => s + x * weights[n]![k]!, 0), 0);
       };
@@ -173,6 +177,20 @@ describe.each(builds.map((ops) => ({ name: `${ops.build} ${ops.variant}`, ops })
   });
 });
 
+test.each<[LoraOptions['targets'], string[]]>([
+  [
+    ['q_proj', 'down_proj'],
+    ['down_proj', 'q_proj'],
+  ],
+  [['layers.1.self_attn.q_proj'], ['model.layers.1.self_attn.q_proj']],
+])('the adapter of %j says by its targets which modules it has, and no others', (targets, said) => {
+  const { layout } = tinyModel();
+  const lora = makeLoraLayout(layout, { ...LORA, targets });
+  expect(lora.targets).toEqual(said);
+  const again = makeLoraLayout(layout, { ...LORA, targets: lora.targets });
+  expect(again.parameters).toEqual(lora.parameters);
+});
+
 test('a fresh adapter has uniform A within its bound and B of zeros', () => {
   const layout = makeLoraLayout(tinyModel().layout, LORA);
   const values = initialiseLora(layout, 7);
@@ -193,6 +211,7 @@ test.each<[Partial<LoraOptions>, string]>([
     'LoRA target modules: expected "all-linear" or some of q_proj, k_proj',
   ],
   [{ targets: ['lm_head'] }, 'got lm_head'],
+  [{ rank: 100_000 }, 'LoRA rank: expected at most 65536, got 100000'],
   [{ layers: [2] }, 'LoRA layers: expected numbers from 0 to 1, got 2'],
 ])('the adapter %j is refused', (options, message) => {
   expect(() => makeLoraLayout(tinyModel().layout, { ...LORA, ...options })).toThrow(message);

@@ -33,6 +33,9 @@ export interface LoraOptions {
   layers: number[] | null;
 }
 
+/** Far above any use, and what keeps a folder's config from asking for all memory. */
+export const MAX_RANK = 1 << 16;
+
 /** One adapted module of a matrix. */
 interface Module {
   /** As in the base model: `model.layers.0.self_attn.q_proj`. */
@@ -58,7 +61,7 @@ export interface LoraLayout {
   parameters: Parameter[];
   length: number;
   scale: number;
-  /** Leaf names of the adapted modules, sorted, as PEFT writes target_modules. */
+  /** What PEFT's target_modules says of the adapted modules: their leaf names where these say it all, else full names. */
   targets: string[];
   /** Per layer. */
   layers: Partial<Record<MatrixName, AdapterLayout>>[];
@@ -86,6 +89,7 @@ export interface Adapters {
 /** Throws R3Error `bad-option` for a target or layer that the model does not have. */
 export function makeLoraLayout(layout: Layout, options: LoraOptions): LoraLayout {
   const { rank, targets, layers } = options;
+  if (rank > MAX_RANK) throw refusal('rank', `at most ${MAX_RANK}`, String(rank));
   const outside = layers?.find((l) => !(Number.isInteger(l) && l >= 0 && l < layout.layers.length));
   if (outside !== undefined)
     throw refusal('layers', `numbers from 0 to ${layout.layers.length - 1}`, String(outside));
@@ -98,7 +102,8 @@ export function makeLoraLayout(layout: Layout, options: LoraOptions): LoraLayout
     return parameter;
   };
   const matched = new Set<string>();
-  const leaves = new Set<string>();
+  const adaptedNames: string[] = [];
+  const otherLeaves = new Set<string>();
   const isTarget = (module: string): boolean => {
     if (targets === 'all-linear') return true;
     const found = targets.filter((target) => module === target || module.endsWith(`.${target}`));
@@ -112,10 +117,11 @@ export function makeLoraLayout(layout: Layout, options: LoraOptions): LoraLayout
       const name = weight.replace(/\.weight$/, '');
       const out = shape[0] as number;
       if (isTarget(name)) chosen.push({ name, firstOut, out });
+      else otherLeaves.add(lastName(name));
       firstOut += out;
     }
     if (chosen.length === 0) return undefined;
-    for (const { name } of chosen) leaves.add(name.slice(name.lastIndexOf('.') + 1));
+    adaptedNames.push(...chosen.map(({ name }) => name));
     const as = chosen.map(({ name }) => add(peftName(name, 'A'), rank, matrix.in));
     const modules = chosen.map((module, i) => ({
       ...module,
@@ -134,17 +140,20 @@ export function makeLoraLayout(layout: Layout, options: LoraOptions): LoraLayout
     return result;
   });
   const unknown = targets === 'all-linear' ? undefined : targets.find((target) => !matched.has(target));
-  if (unknown !== undefined || leaves.size === 0) {
+  if (unknown !== undefined || adaptedNames.length === 0) {
     const [first] = layout.layers;
-    const known = MATRICES.flatMap((name) => first?.[name].parts ?? []).map(({ name }) => leafOf(name));
+    const known = MATRICES.flatMap((name) => first?.[name].parts ?? []).map(({ name }) =>
+      lastName(name.replace(/\.weight$/, '')),
+    );
     throw refusal('target modules', `"all-linear" or some of ${known.join(', ')}`, unknown ?? 'none');
   }
+  const leaves = [...new Set(adaptedNames.map(lastName))].sort();
   return {
     options,
     parameters,
     length,
     scale: options.alpha / (options.rsLora ? Math.sqrt(rank) : rank),
-    targets: [...leaves].sort(),
+    targets: leaves.some((leaf) => otherLeaves.has(leaf)) ? adaptedNames : leaves,
     layers: adapted,
   };
 }
@@ -157,8 +166,8 @@ function peftName(module: string, which: 'A' | 'B'): string {
   return `base_model.model.${module}.lora_${which}.weight`;
 }
 
-function leafOf(weight: string): string {
-  return weight.split('.').at(-2) ?? weight;
+function lastName(module: string): string {
+  return module.slice(module.lastIndexOf('.') + 1);
 }
 
 /** Fresh values: A uniform in +-1/sqrt(in) (PEFT's Kaiming initialisation), B zero, so that y is unchanged. */

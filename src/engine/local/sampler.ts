@@ -437,6 +437,9 @@ export function makeSampler(decoder: Decoder, weights: Weights, options: Sampler
   };
 }
 
+/** Logits divided by less may leave the range of f32. */
+const MIN_TEMPERATURE = 1e-4;
+
 /** Throws R3Error `bad-option` for what the kernels would refuse in the middle of a batch. */
 function checkRequest({ prompt, count, params, seed }: SamplerRequest): void {
   const { temperature, maxTokens, topK = 0, topP = 1, minP = 0 } = params;
@@ -444,7 +447,12 @@ function checkRequest({ prompt, count, params, seed }: SamplerRequest): void {
     ['prompt', prompt.length, prompt.length > 0, 'at least one token'],
     ['count', count, Number.isInteger(count) && count > 0, 'a whole number above 0'],
     ['maxTokens', maxTokens, Number.isInteger(maxTokens) && maxTokens > 0, 'a whole number above 0'],
-    ['temperature', temperature, temperature >= 0 && temperature < Infinity, 'a finite number of at least 0'],
+    [
+      'temperature',
+      temperature,
+      temperature === 0 || (temperature >= MIN_TEMPERATURE && temperature < Infinity),
+      `0, or a number of at least ${MIN_TEMPERATURE}`,
+    ],
     ['topK', topK, Number.isInteger(topK) && topK >= 0 && topK < 2 ** 31, 'a whole number of at least 0'],
     ['topP', topP, topP >= 0 && topP <= 1, 'a number from 0 to 1'],
     ['minP', minP, minP >= 0 && minP <= 1, 'a number from 0 to 1'],
