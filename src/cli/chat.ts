@@ -43,7 +43,7 @@ interface Flags extends EngineFlags {
 export function define(command: Command, io: Io): void {
   command
     .description('Talks to a model in the terminal.')
-    .argument('<model>', 'model folder in the Hugging Face layout')
+    .argument('<model>', 'model folder in the Hugging Face layout, or the name of a downloaded model')
     .option('--system <text>', 'a system message that begins the conversation (default: none)')
     .addOption(
       integer(

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { R3Error } from '../lib/errors.ts';
-import { choice, integer, orList, real, repeated } from './options.ts';
+import { choice, integer, loraOf, orList, real, repeated } from './options.ts';
 import type { Option } from 'commander';
 
 function parse(option: Option, ...args: string[]): unknown {
@@ -82,4 +82,10 @@ test('a repeated option keeps all its values, in order', () => {
     'b',
     'c',
   ]);
+});
+
+test('all-linear as the only target module stands for all linear layers but the head', () => {
+  expect(loraOf({ lora: 4, targetModules: ['all-linear'] })?.targets).toBe('all-linear');
+  expect(loraOf({ lora: 4 })?.targets).toBe('all-linear');
+  expect(loraOf({ lora: 4, targetModules: ['q_proj'] })?.targets).toEqual(['q_proj']);
 });

@@ -183,7 +183,7 @@ export function loraOf(flags: LoraFlags): LoraOptions | undefined {
     alpha: loraAlpha ?? 2 * rank,
     dropout: loraDropout ?? 0,
     rsLora: rslora ?? false,
-    targets: targetModules ?? 'all-linear',
+    targets: targetModules?.join() === 'all-linear' ? 'all-linear' : (targetModules ?? 'all-linear'),
     layers: loraLayers ?? null,
   };
 }

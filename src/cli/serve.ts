@@ -45,7 +45,7 @@ export function define(command: Command, io: Io): void {
     .description(
       'Serves a model to any OpenAI client: POST /v1/chat/completions and /v1/completions, GET /v1/models and /health.',
     )
-    .argument('<model>', 'model folder in the Hugging Face layout')
+    .argument('<model>', 'model folder in the Hugging Face layout, or the name of a downloaded model')
     .option(
       '--host <address>',
       'address to listen on; others than loopback are open to the network',
