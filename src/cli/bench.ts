@@ -11,7 +11,7 @@ import type { Io } from './io.ts';
 import { addExamples } from './options.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const NAMES = ['gemm', 'decode', 'train', 'r3-step'];
+const NAMES = ['gemm', 'decode', 'weights', 'train', 'r3-step', 'model'];
 
 export function define(command: Command, _io: Io): void {
   command
@@ -19,9 +19,10 @@ export function define(command: Command, _io: Io): void {
       "Measures the kernels and the engine against this machine's own multiply-add peak and, where Python has them, against PyTorch and TRL.",
     )
     .addArgument(new Argument('<name...>', 'what to measure').choices(NAMES))
+    .option('--shape <name>', 'r3-step and model: the shape of a published model, such as qwen2.5-0.5b')
     .option('--json', 'one line of JSON per case: {bench, case, value, unit, peakRatio?}');
   addExamples(command, '\n  r3 bench gemm decode\n  r3 bench r3-step --json');
-  command.action((names: string[], flags: { json?: boolean }) => {
+  command.action((names: string[], flags: { json?: boolean; shape?: string }) => {
     if (!existsSync(`${ROOT}/bench/main.ts`)) {
       throw new R3Error(
         'config',
@@ -33,6 +34,7 @@ export function define(command: Command, _io: Io): void {
       'scripts/run-ts.mjs',
       'bench/main.ts',
       ...names,
+      ...(flags.shape === undefined ? [] : ['--shape', flags.shape]),
       ...(flags.json === true ? ['--json'] : []),
     ];
     const { status } = spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit' });

@@ -1,8 +1,8 @@
 /**
  * Seconds of a Reflect, Retry, Reward step, estimated from a little of one.
  *
- * One group is sampled and trained with few tokens of each part, twice as many the second time; what a part costs per
- * token is the difference, so that what is paid once does not count. Sampling and training grow in proportion to
+ * Each part (sampling, prompts, training) is done a few times and twice as often; what one more costs is the difference,
+ * so that what is paid once does not count. Sampling and training grow in proportion to
  * tokens as long as attention is a small part, which it is at the lengths of this method.
  */
 import type { Engine } from '../engine/engine.ts';
@@ -28,9 +28,11 @@ export interface StepEstimate {
   total: number;
 }
 
-/** Tokens that are sampled for each completion, and of each prompt, in the shorter measurement. */
-const SAMPLED = 6;
-const PROMPT = 48;
+/** Long enough for the clock and for what else the machine does. */
+const LEAST_SECONDS = 0.3;
+const MOST_UNITS = 256;
+/** Tokens of a measured prompt or sequence, where the context has room for them. */
+const LENGTH = 48;
 
 export async function measureStep(
   io: Io,
@@ -40,18 +42,11 @@ export async function measureStep(
   return withEngine(openEngine(io, { ...options, trainable: true }), async (engine) => {
     const { groups, numGenerations: G, promptTokens, reflectionTokens, bridgeTokens, retryTokens } = shape;
     const rows = groups * G;
-    await decode(engine, rows, 2);
-    const perSampled = slope(
-      await decode(engine, rows, SAMPLED),
-      await decode(engine, rows, 2 * SAMPLED),
-      SAMPLED,
-    );
-    const perPrompt = slope(
-      await prefill(engine, PROMPT * 4, 1),
-      await prefill(engine, PROMPT * 8, 2),
-      PROMPT * 4,
-    );
-    const perTrained = slope(await train(engine, 1, PROMPT), await train(engine, 2, PROMPT), PROMPT);
+    const { contextLength } = engine.capabilities();
+    const length = Math.max(2, Math.min(LENGTH, contextLength >> 1));
+    const perSampled = await perUnit((count) => decode(engine, rows, Math.min(count, contextLength - 4)));
+    const perPrompt = (await perUnit((count) => prefill(engine, length, count))) / length;
+    const perTrained = (await perUnit((count) => train(engine, length, count))) / length;
     const sample =
       perSampled * (reflectionTokens + retryTokens) +
       perPrompt * (groups * promptTokens + rows * bridgeTokens);
@@ -60,31 +55,39 @@ export async function measureStep(
   });
 }
 
-function slope(shorter: number, longer: number, tokens: number): number {
-  return Math.max(0, longer - shorter) / tokens;
+/** Seconds of one more unit of work, from twice and once as many, as many as take long enough. */
+async function perUnit(work: (count: number) => Promise<number>): Promise<number> {
+  await work(1);
+  for (let count = 1; ; count *= 2) {
+    const once = await work(count);
+    const twice = await work(2 * count);
+    if (twice >= LEAST_SECONDS || count >= MOST_UNITS) return Math.max(0, twice - once) / count;
+  }
 }
+
+/** Numbers prompts, so that none is in the cache. */
+let salt = 0;
 
 /** Seconds to sample `count` tokens for each of `rows` completions. */
 function decode(engine: Engine, rows: number, count: number): Promise<number> {
   const params = { temperature: 1, maxTokens: count, stopIds: [] };
-  return seconds(() =>
-    engine.sample({ prompt: freshTokens(engine, 4, count), count: rows, params, seed: 1 }),
-  );
+  return seconds(() => engine.sample({ prompt: freshTokens(engine, 2), count: rows, params, seed: 1 }));
 }
 
-/** Seconds to compute a prompt that the cache does not hold. */
-function prefill(engine: Engine, length: number, salt: number): Promise<number> {
+/** Seconds to compute prompts that have nothing in common. */
+function prefill(engine: Engine, length: number, count: number): Promise<number> {
   const params = { temperature: 1, maxTokens: 1, stopIds: [] };
+  const prompts = Array.from({ length: count }, () => freshTokens(engine, length));
   return seconds(() =>
-    engine.sample({ prompt: freshTokens(engine, length, 100 + salt), count: 1, params, seed: 1 }),
+    Promise.all(prompts.map((prompt) => engine.sample({ prompt, count: 1, params, seed: 1 }))),
   );
 }
 
 /** Seconds to train on sequences, half of whose tokens are scored. */
-function train(engine: Engine, count: number, length: number): Promise<number> {
-  const datums = Array.from({ length: count }, (_, n) => ({
-    tokens: freshTokens(engine, length, 200 + n),
-    positions: Array.from({ length: length >> 1 }, (__, i) => (length >> 1) + i),
+function train(engine: Engine, length: number, count: number): Promise<number> {
+  const datums = Array.from({ length: count }, () => ({
+    tokens: freshTokens(engine, length),
+    positions: Array.from({ length: length >> 1 }, (_, i) => length - (length >> 1) + i),
   }));
   return seconds(async () => {
     await engine.forwardBackward(datums, (logprobs) => ({
@@ -96,9 +99,9 @@ function train(engine: Engine, count: number, length: number): Promise<number> {
   });
 }
 
-/** Different tokens for each salt. */
-function freshTokens(engine: Engine, length: number, salt: number): number[] {
+function freshTokens(engine: Engine, length: number): number[] {
   const { vocabularySize } = engine.capabilities();
+  salt++;
   return Array.from({ length }, (_, i) => (i * 7919 + salt * 104_729) % vocabularySize);
 }
 

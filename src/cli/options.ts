@@ -131,6 +131,7 @@ export function addEngineOptions(command: Command): Command {
 }
 
 export interface LoraFlags {
+  passTokens?: number;
   lora?: number;
   loraAlpha?: number;
   loraDropout?: number;
@@ -139,9 +140,16 @@ export interface LoraFlags {
   loraLayers?: number[];
 }
 
-/** Adapters on frozen weights, with PEFT's names. */
+/** How weights are trained: passes, and adapters on frozen weights with PEFT's names. */
 export function addLoraOptions(command: Command): Command {
   return command
+    .addOption(
+      integer(
+        '--pass-tokens <n>',
+        'most tokens that go through the network at a time in training; gradients of the passes add up (default: as memory allows)',
+        { min: 1 },
+      ),
+    )
     .addOption(
       integer('--lora <rank>', 'train a LoRA adapter of this rank and keep the weights as they are', {
         min: 1,

@@ -17,7 +17,7 @@ import {
 } from '../text/template.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, usageError } from './options.ts';
-import { rowError } from './session.ts';
+import { findTexts, rowError } from './session.ts';
 import { printable } from './table.ts';
 
 interface Flags {
@@ -65,9 +65,9 @@ export function define(command: Command, io: Io): void {
   command.action((template: string, flags: Flags) => render(template, flags, io));
 }
 
-async function render(path: string, flags: Flags, io: Io): Promise<void> {
+async function render(named: string, flags: Flags, io: Io): Promise<void> {
   const now = parseNow(flags.now);
-  const template = openTemplate(path);
+  const template = openTemplate(findTexts(named, io.env));
   for await (const { row, line, text } of readRows(flags.messages)) {
     const where = placeOf(flags.messages, line);
     const parsed = schema.safeParse(row);

@@ -100,9 +100,16 @@ export function engineOptions({
 }
 
 /** The adapter that training is to make, from the flags that ask for it. */
-export function loraOptions(flags: LoraFlags & { seed?: number }): Pick<LocalEngineOptions, 'lora' | 'seed'> {
+export function loraOptions(
+  flags: LoraFlags & { seed?: number },
+): Pick<LocalEngineOptions, 'lora' | 'seed' | 'passTokens'> {
   const lora = loraOf(flags);
-  return { seed: flags.seed ?? 0, ...(lora === undefined ? {} : { lora }) };
+  const { seed = 0, passTokens } = flags;
+  return {
+    seed,
+    ...(passTokens === undefined ? {} : { passTokens }),
+    ...(lora === undefined ? {} : { lora }),
+  };
 }
 
 /** The adapter that a model folder holds, where it is one. */
@@ -195,6 +202,13 @@ export function findModel(name: string, env: Io['env']): string {
     'bad-file',
     `${name}: expected a whole model in the cache, got one without ${missing}; download the rest: r3 pull ${name}`,
   );
+}
+
+/** What a person names that holds texts alone: a path, or the snapshot of a name in the cache. */
+export function findTexts(name: string, env: Io['env']): string {
+  const parsed = existsSync(name) ? undefined : tryModelName(name);
+  const found = parsed === undefined ? undefined : findSnapshot(hubCache(env), parsed);
+  return found === undefined ? name : textFolder(found.directory, env);
 }
 
 /** A model folder that is not one is said so before kernels are built or data is read. */

@@ -6,7 +6,7 @@ import { placeOf, readRows } from '../tasks/rows.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples } from './options.ts';
-import { rowError } from './session.ts';
+import { findTexts, rowError } from './session.ts';
 
 interface Flags {
   texts: string;
@@ -32,11 +32,11 @@ export function define(command: Command, io: Io): void {
   r3 tokenize MODEL --texts rows.jsonl
   r3 tokenize MODEL/tokenizer.json --texts rows.jsonl --add-special-tokens --json`,
   );
-  command.action((path: string, flags: Flags) => tokenize(path, flags, io));
+  command.action((model: string, flags: Flags) => tokenize(model, flags, io));
 }
 
-async function tokenize(path: string, flags: Flags, io: Io): Promise<void> {
-  const tokenizer = loadTokenizer(path);
+async function tokenize(named: string, flags: Flags, io: Io): Promise<void> {
+  const tokenizer = loadTokenizer(findTexts(named, io.env));
   for await (const { row, line } of readRows(flags.texts)) {
     const parsed = schema.safeParse(row);
     if (!parsed.success) {

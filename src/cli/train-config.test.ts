@@ -54,6 +54,7 @@ const config: TrainConfig = {
   kernelChanges: [],
   dtype: 'f32',
   lora: null,
+  passTokens: null,
   context: null,
   sampling: { temperature: 1, topK: undefined, maxAttemptTokens: 8, maxReflectionTokens: 8 },
   failures: { problems: '/data/p.jsonl', limit: null, samples: 1, maxPerProblem: 1 },

@@ -109,6 +109,8 @@ const schema = z.strictObject({
   dtype: z.enum(['f32', 'bf16', 'int8']),
   /** The adapter that is trained; null: all weights, or the adapter that the model's folder is. */
   lora: loraSchema.nullable().default(null),
+  /** Most tokens of a training pass; null: as memory allows. */
+  passTokens: count.nullable().default(null),
   /** The longest sequence; null: what the engine takes by itself. */
   context: count.nullable().default(null),
   sampling: samplingSchema,

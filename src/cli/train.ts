@@ -221,6 +221,7 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       kernelChanges: [],
       dtype: flags.dtype,
       lora: lora.lora ?? null,
+      passTokens: flags.passTokens ?? null,
       context: flags.context ?? null,
       sampling: playerOptions(flags, contextLength),
       failures: source,
@@ -243,7 +244,7 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
   parseTrainConfig(readRun(directory).config, directory);
   await withRun(openRun(directory), async (run) => {
     const started = parseTrainConfig(run.config, directory);
-    const { dtype, lora, context, train: options } = started;
+    const { dtype, lora, passTokens, context, train: options } = started;
     const { task, prompts } = findTask(started.task, started.prompts.name);
     const model = findModel(started.model.directory, io.env);
     const opening = openEngine(io, {
@@ -251,6 +252,7 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
       trainable: true,
       ...engineOptions({ ...flags, dtype, ...(context === null ? {} : { context }) }),
       ...(lora === null ? {} : { lora }),
+      ...(passTokens === null ? {} : { passTokens }),
       seed: options.seed,
     });
     await withEngine(opening, async (engine) => {
@@ -448,13 +450,26 @@ async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
   const groups = options.failuresPerStep;
   const episodes = groups * options.reflectionsPerFailure;
   const training = loraOf(flags) ?? adapterOf(model) ?? 'full';
-  const plan = planMemory(config, { dtype: flags.dtype, training, reference: options.beta > 0 });
+  if (training === 'full' && flags.dtype === 'int8') {
+    throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
+  }
   const data =
     'file' in source
       ? [...readJsonl(source.file)].length
       : (await loadTaskProblems(task, source.problems, flags.limit)).length;
   const most = config.contextLength;
   const trained = groups * most + (episodes - groups) * sampling.maxReflectionTokens;
+  const scored = episodes * sampling.maxReflectionTokens;
+  const plan = planMemory(config, {
+    dtype: flags.dtype,
+    training,
+    reference: options.beta > 0,
+    workload: {
+      sampledTokens: groups * most + episodes * (sampling.maxReflectionTokens + sampling.maxAttemptTokens),
+      trainedTokens: trained,
+      scoredTokens: scored,
+    },
+  });
   const rows: [string, string][] = [
     ['file' in source ? 'failures' : 'problems to mine', String(data)],
     [

@@ -94,6 +94,7 @@ describe.each(builds.map((ops) => ({ name: `${ops.build} ${ops.variant}`, ops })
       { share: false },
       { activationBytes: rowBytes * 60 },
       { activationBytes: rowBytes * 25 },
+      { passTokens: 40 },
     ]) {
       const other = gradientsOf(ops, options, datums);
       expect(other.logprobs).toEqual(plain.logprobs);

@@ -49,6 +49,8 @@ export interface LocalEngineOptions {
   cacheBytes?: number;
   /** Default 2 GiB. */
   activationBytes?: number;
+  /** Most tokens of a training pass; a larger batch is cut, and gradients add up. Default: what activationBytes holds. */
+  passTokens?: number;
   /** Compute shared prefixes once, in sampling and in training. Default true. */
   share?: boolean;
   /** The folder of an adapter's base model, where its config names another place. */
@@ -111,6 +113,7 @@ export function makeCore(
   const sampler = makeSampler(decoder(), weights, { cacheBytes, share });
   const trainer = makeTrainer(decoder(), layout, weights, trained, {
     activationBytes,
+    passTokens: options.passTokens ?? Infinity,
     share,
     dropout,
     adapterWidth: widestAdapter(adapters?.layout),

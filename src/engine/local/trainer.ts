@@ -45,6 +45,8 @@ import {
 export interface TrainerOptions {
   /** Bytes that activations may take. */
   activationBytes: number;
+  /** Most rows of a pass. */
+  passTokens: number;
   /** Compute shared prefixes once. */
   share: boolean;
   /** The widest stack of adapters. */
@@ -556,7 +558,7 @@ export function makeTrainer(
     optimizer,
     counts,
     forward(w, datums, temperature, keep) {
-      const passes = makePasses(datums, options.share, plan.rowsRecomputed);
+      const passes = makePasses(datums, options.share, Math.min(plan.rowsRecomputed, options.passTokens));
       const result = datums.map((d) => new Float32Array(d.positions.length));
       for (const pass of passes) {
         const rows = pass.forest.rowCount;
