@@ -23,6 +23,7 @@ import {
   addLoraOptions,
   addOptimizerOptions,
   choice,
+  givenOptions,
   integer,
   optimizerOf,
   real,
@@ -111,12 +112,17 @@ export function define(command: Command, io: Io): void {
   r3 sft --model DIR --data train.jsonl --epochs 2 --learning-rate 2e-5 --out tuned
   r3 sft --model config-only --init-seed 1 --data a.jsonl b.jsonl --steps 2000 --out start`,
   );
-  command.action((flags: Flags) => run(flags, io));
+  command.action((flags: Flags) => {
+    if (flags.lora !== undefined && givenOptions(command).includes('--save-as')) {
+      throw usageError('--save-as: expected training of all weights, got --lora, whose values stay F32');
+    }
+    return run(flags, io);
+  });
 }
 
 async function run(flags: Flags, io: Io): Promise<void> {
   const model = findModel(flags.model, io.env);
-  const weights = findWeights(model);
+  const weights = findWeights(model) ?? findWeights(model, 'adapter_model');
   if (flags.initSeed !== undefined && weights !== undefined) {
     throw usageError(
       `--init-seed: expected a folder without weights, got ${flags.model}, which holds ${basename(weights)}`,

@@ -13,16 +13,19 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readFileSync,
   readSync,
   readdirSync,
   renameSync,
   rmSync,
   rmdirSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { R3Error, messageOf } from './errors.ts';
+import { decodeUtf8 } from './json.ts';
 
 /** Node refuses a single read or write of 2 GiB and more. */
 const MAX_IO_BYTES = 1 << 30;
@@ -171,6 +174,14 @@ export function readFully(file: number, bytes: Uint8Array, position: number): nu
     done += read;
   }
   return done;
+}
+
+/** The text of a small file. Throws an Error for a folder, a device (whose reading may never end) or a larger file. */
+export function readTextFile(path: string, maxBytes: number): string {
+  const status = statSync(path);
+  if (!status.isFile()) throw new Error('expected a file, got a folder or a device; check the path');
+  if (status.size > maxBytes) throw new Error(`expected at most ${maxBytes} bytes, got ${status.size}`);
+  return decodeUtf8(readFileSync(path));
 }
 
 /** The sha256 of a file's bytes, hexadecimal. */

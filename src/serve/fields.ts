@@ -73,40 +73,45 @@ export function readObject(body: Body, name: string): Record<string, unknown> | 
 const HARMLESS = ['user', 'metadata', 'safety_identifier', 'prompt_cache_key'];
 
 /** Fields that are accepted with the values that ask for nothing. */
-const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
-  frequency_penalty: [0],
-  presence_penalty: [0],
-  repetition_penalty: [1],
-  logit_bias: [{}],
-  response_format: [{ type: 'text' }],
-  modalities: [['text']],
-  parallel_tool_calls: [true],
-  service_tier: ['auto', 'default'],
-  store: [false],
-  echo: [false],
-  add_special_tokens: [false],
-};
+const NEUTRAL = new Map<string, readonly unknown[]>(
+  Object.entries({
+    frequency_penalty: [0],
+    presence_penalty: [0],
+    repetition_penalty: [1],
+    logit_bias: [{}],
+    response_format: [{ type: 'text' }],
+    modalities: [['text']],
+    parallel_tool_calls: [true],
+    service_tier: ['auto', 'default'],
+    store: [false],
+    echo: [false],
+    add_special_tokens: [false],
+  }),
+);
 
 /** What to do instead, where there is something. */
-const INSTEAD: Readonly<Record<string, string>> = {
-  functions: 'give them as tools',
-  function_call: 'use tool_choice',
-  echo: 'r3 score gives the log-probabilities of a text',
-  suffix: 'write it into the prompt',
-  response_format: 'ask for the form in the prompt',
-  add_special_tokens: 'write special tokens into the prompt: their text becomes their id',
-};
+const INSTEAD = new Map<string, string>(
+  Object.entries({
+    functions: 'give them as tools',
+    function_call: 'use tool_choice',
+    echo: 'r3 score gives the log-probabilities of a text',
+    suffix: 'write it into the prompt',
+    response_format: 'ask for the form in the prompt',
+    add_special_tokens: 'write special tokens into the prompt: their text becomes their id',
+  }),
+);
 
 /** Throws for the first field that would be ignored: every option is honoured or refused. */
 export function checkFields(body: Body, honoured: readonly string[]): void {
   for (const [name, value] of Object.entries(body)) {
     if (value === null || honoured.includes(name) || HARMLESS.includes(name)) continue;
-    const neutral = NEUTRAL[name];
+    const neutral = NEUTRAL.get(name);
     if (neutral?.some((one) => JSON.stringify(one) === JSON.stringify(value)) === true) continue;
-    const instead = INSTEAD[name] === undefined ? '' : `; ${INSTEAD[name]}`;
+    const hint = INSTEAD.get(name);
+    const instead = hint === undefined ? '' : `; ${hint}`;
     if (neutral !== undefined) {
       const values = neutral.map((one) => JSON.stringify(one)).join(' or ');
-      throw badField(name, `${values}, because this server honours no other`, value, INSTEAD[name]);
+      throw badField(name, `${values}, because this server honours no other`, value, hint);
     }
     throw new ApiError(
       400,

@@ -286,6 +286,7 @@ test.each<[string, string, unknown, string, string]>([
   ['an empty stop string', CHAT, { messages, stop: [''] }, 'stop[0]', 'a text of 1'],
   ['top_logprobs', CHAT, { messages, logprobs: true, top_logprobs: 1 }, 'top_logprobs', 'expected 0'],
   ['a bias', CHAT, { messages, logit_bias: { 5: 1 } }, 'logit_bias', 'honours no other'],
+  ['a name of every object', CHAT, { messages, constructor: 1 }, 'constructor', 'expected a field that'],
   ['a penalty', CHAT, { messages, presence_penalty: 0.5 }, 'presence_penalty', 'expected 0'],
   [
     'a form',

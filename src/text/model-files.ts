@@ -4,10 +4,11 @@
  * A missing file is undefined, because most are optional; a file that is there but unreadable is an error.
  * Does not know what the fields mean, but for the named special tokens, which two files hold in two forms.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { R3Error, messageOf } from '../lib/errors.ts';
-import { decodeUtf8, parseJsonObject } from '../lib/json.ts';
+import { readTextFile } from '../lib/files.ts';
+import { parseJsonObject } from '../lib/json.ts';
 
 export type JsonObject = Record<string, unknown>;
 
@@ -23,9 +24,7 @@ export function readText(directory: string, name: string): string | undefined {
   const path = join(directory, name);
   if (!existsSync(path)) return undefined;
   try {
-    const { size } = statSync(path);
-    if (size > MAX_FILE_BYTES) throw new Error(`expected at most ${MAX_FILE_BYTES} bytes, got ${size}`);
-    return decodeUtf8(readFileSync(path));
+    return readTextFile(path, MAX_FILE_BYTES);
   } catch (cause) {
     throw new R3Error('text', 'bad-file', `${path}: ${messageOf(cause)}`, { cause });
   }

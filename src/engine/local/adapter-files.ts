@@ -5,10 +5,12 @@
  * name. A written folder carries the base model's config, tokenizer and chat template too, so that commands take it
  * where they take a model. Facts: PEFT 0.21, tuners/lora/config.py.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, R3Error } from '../../lib/errors.ts';
-import { decodeUtf8, parseJsonObject } from '../../lib/json.ts';
+import { readTextFile } from '../../lib/files.ts';
+import { parseJsonObject } from '../../lib/json.ts';
+import { MAX_CONFIG_BYTES } from './config.ts';
 import { fieldsOf, type Fields } from './fields.ts';
 import { MAX_RANK, type LoraLayout, type LoraOptions } from './lora.ts';
 import type { WritableTensor } from './safetensors.ts';
@@ -29,7 +31,7 @@ export function isAdapterFolder(directory: string): boolean {
 export function loadAdapterConfig(directory: string): AdapterConfig {
   const path = join(directory, ADAPTER_CONFIG);
   try {
-    return parseAdapterConfig(parseJsonObject(decodeUtf8(readFileSync(path))), path);
+    return parseAdapterConfig(parseJsonObject(readTextFile(path, MAX_CONFIG_BYTES)), path);
   } catch (cause) {
     if (cause instanceof R3Error) throw cause;
     throw new R3Error(

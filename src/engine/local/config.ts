@@ -5,10 +5,10 @@
  * architecture that this decoder does not compute is refused by name: a wrong answer from an ignored field
  * would be worse than none.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, R3Error } from '../../lib/errors.ts';
-import { decodeUtf8, parseJsonObject } from '../../lib/json.ts';
+import { readTextFile } from '../../lib/files.ts';
+import { parseJsonObject } from '../../lib/json.ts';
 import { PAGE_SIZE, type Activation } from '../../kernels/ops.ts';
 import { FAMILIES, FAMILY_NAMES } from './families.ts';
 import { fieldsOf } from './fields.ts';
@@ -84,6 +84,8 @@ const MAX_LAYERS = 1024;
 const MAX_WIDTH = 1 << 20;
 const MAX_VOCABULARY = 1 << 24;
 const MAX_CONTEXT = 1 << 26;
+/** Of a config.json, or of an adapter's. Published ones have some kilobytes. */
+export const MAX_CONFIG_BYTES = 1 << 24;
 
 /** The sizes that every family has. */
 export type Sizes = Pick<
@@ -207,7 +209,7 @@ export function loadModelConfig(directory: string): { text: string; config: Mode
   let text: string;
   let json: Record<string, unknown>;
   try {
-    text = decodeUtf8(readFileSync(path));
+    text = readTextFile(path, MAX_CONFIG_BYTES);
     json = parseJsonObject(text);
   } catch (cause) {
     const why = `${path}: ${messageOf(cause)}. A Hugging Face config.json comes with the model: copy or download it again.`;

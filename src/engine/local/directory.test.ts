@@ -1,5 +1,5 @@
 /** Model folders that do not hold what they should: one clear error each, which names the file and what to do. */
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -126,6 +126,15 @@ test.each<[unknown, string]>([
 ])('the config %j is refused', (config, message) => {
   writeConfig(config);
   expect(() => openModel(folder)).toThrow(`${join(folder, 'config.json')}: ${message}`);
+});
+
+test('a config that is no file is refused, and so is one that is too large to be one', () => {
+  rmSync(join(folder, 'config.json'));
+  mkdirSync(join(folder, 'config.json'));
+  expect(() => openModel(folder)).toThrow('config.json: expected a file, got a folder or a device');
+  rmSync(join(folder, 'config.json'), { recursive: true });
+  writeConfig(`${' '.repeat(1 << 24)}{}`);
+  expect(() => openModel(folder)).toThrow('config.json: expected at most 16777216 bytes, got 16777218');
 });
 
 test('a config may begin with a byte order mark', () => {
