@@ -1,10 +1,19 @@
 /** Model folders that do not hold what they should: one clear error each, which names the file and what to do. */
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeEach, expect, test } from 'vitest';
-import { openModel, type LoadedModel } from './directory.ts';
+import { openModel, saveModel, storedAs, type LoadedModel } from './directory.ts';
 import { writeSafetensors, type WritableTensor } from './safetensors.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'directory-'));
@@ -140,6 +149,27 @@ test('a config that is no file is refused, and so is one that is too large to be
 test('a config may begin with a byte order mark', () => {
   writeConfig(`\ufeff${JSON.stringify(CONFIG)}`);
   expect(openModel(folder, { initSeed: 1 }).config.hiddenSize).toBe(16);
+});
+
+test('what is saved has the texts of what it came from, links included, and its config to the letter', async () => {
+  writeConfig(
+    '{"model_type": "llama", "vocab_size": 3, "hidden_size": 16, "intermediate_size": 2,\n' +
+      '"num_hidden_layers": 1, "num_attention_heads": 1, "rms_norm_eps": 1.0e-6, "rope_theta": 10000.0}',
+  );
+  writeFileSync(join(folder, 'blob'), '{{ messages }}');
+  symlinkSync('blob', join(folder, 'chat_template.jinja'));
+  mkdirSync(join(folder, 'additional_chat_templates'));
+  writeFileSync(join(folder, 'additional_chat_templates/tool_use.jinja'), '{{ tools }}');
+  const model = openModel(folder, { initSeed: 1 });
+  const saved = join(folder, 'saved');
+  await saveModel(model, model.read, saved, 'BF16');
+  const read = (name: string): string => readFileSync(join(saved, name), 'utf8');
+  expect(lstatSync(join(saved, 'chat_template.jinja')).isSymbolicLink()).toBe(false);
+  expect(read('chat_template.jinja')).toBe('{{ messages }}');
+  expect(read('additional_chat_templates/tool_use.jinja')).toBe('{{ tools }}');
+  expect(read('config.json')).toContain('"rope_theta": 10000.0');
+  expect(read('config.json')).toContain('"dtype": "bfloat16"');
+  expect(storedAs(openModel(saved))).toBe('BF16');
 });
 
 test('the start model, copied, loads', () => {

@@ -6,7 +6,7 @@
  * from, so that it behaves everywhere as it does here. It is filled aside and renamed into place.
  */
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync } from 'node:fs';
+import { cpSync, existsSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { R3Error } from '../../lib/errors.ts';
 import { writeDirectoryAtomic, writeFileAtomic } from '../../lib/files.ts';
@@ -35,6 +35,8 @@ const COMPANIONS = [
   'special_tokens_map.json',
   'generation_config.json',
   'chat_template.jinja',
+  'chat_template.json',
+  'additional_chat_templates',
 ];
 
 export interface LoadedModel {
@@ -291,6 +293,8 @@ export async function saveAdapter(
 
 function copyCompanions(from: string, to: string): void {
   for (const file of COMPANIONS) {
-    if (existsSync(join(from, file))) copyFileSync(join(from, file), join(to, file));
+    // What a hub's cache holds are links: their targets are copied.
+    if (existsSync(join(from, file)))
+      cpSync(join(from, file), join(to, file), { recursive: true, dereference: true });
   }
 }
