@@ -4,7 +4,8 @@
  */
 import { arch, cpus, freemem, platform, totalmem } from 'node:os';
 import type { Command } from 'commander';
-import { planMemory, type MemoryPlan } from '../engine/local/memory.ts';
+import { ACTIVATION_BYTES } from '../engine/local/core.ts';
+import { keepBytesOf, planMemory, type MemoryPlan } from '../engine/local/memory.ts';
 import { explainKernels, loadKernels, type KernelReport } from '../kernels/load.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { measureStep, type StepEstimate, type StepShape } from './measure-step.ts';
@@ -120,8 +121,17 @@ function plansOf(model: string, flags: Flags, io: Io): Needs {
     trainedTokens: groups * promptTokens + scoredTokens,
     scoredTokens,
   };
-  const plan = (training: 'none' | 'full' | NonNullable<typeof lora>): MemoryPlan =>
-    planMemory(config, { dtype: flags.dtype, training, reference: training !== 'none', workload });
+  const plan = (training: 'none' | 'full' | NonNullable<typeof lora>): MemoryPlan => {
+    const options = {
+      dtype: flags.dtype,
+      training,
+      reference: training !== 'none',
+      adapter: adapterOf(model),
+      workload,
+    };
+    const keepBytes = Math.max(ACTIVATION_BYTES, keepBytesOf(config, options, freemem()));
+    return planMemory(config, { ...options, keepBytes });
+  };
   if (lora === undefined && flags.dtype === 'int8') {
     throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
   }

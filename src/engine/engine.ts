@@ -120,6 +120,7 @@ export interface EngineStats {
   unsharedTokens: number;
   sampleSeconds: number;
   trainSeconds: number;
+  /** Most memory that was asked for, whether it was all used or not. */
   peakBytes: number;
 }
 

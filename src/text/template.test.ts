@@ -81,3 +81,11 @@ test.each([
 ])('a hostile template ends in an error', (source, message) => {
   expect(() => makeChatTemplate(source, 'template').render({ messages: [{}], now })).toThrow(message);
 });
+
+test('a template whose loops would not end is stopped', () => {
+  const source = '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}';
+  const template = makeChatTemplate(source, 'endless');
+  expect(() => template.render({ messages: [{ role: 'user', content: 'x' }], now: new Date(0) })).toThrow(
+    'turns of loops',
+  );
+});

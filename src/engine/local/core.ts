@@ -17,6 +17,7 @@ import {
   makeLoraLayout,
   widestAdapter,
   type Adapters,
+  type LoraLayout,
   type LoraOptions,
 } from './lora.ts';
 import { makeRopeTables } from './rope.ts';
@@ -47,8 +48,13 @@ export interface LocalEngineOptions {
   threads?: number;
   /** Default 256 MiB. */
   cacheBytes?: number;
-  /** Default 2 GiB. */
+  /** What a pass of training may take with each layer computed again: a larger batch is cut. Default 2 GiB. */
   activationBytes?: number;
+  /**
+   * What activations may take where nothing is computed again. Changes no result. Default: what `host.ts` finds free,
+   * at least activationBytes.
+   */
+  keepBytes?: number;
   /** Most tokens of a training pass; a larger batch is cut, and gradients add up. Default: what activationBytes holds. */
   passTokens?: number;
   /** Compute shared prefixes once, in sampling and in training. Default true. */
@@ -113,6 +119,7 @@ export function makeCore(
   const sampler = makeSampler(decoder(), weights, { cacheBytes, share });
   const trainer = makeTrainer(decoder(), layout, weights, trained, {
     activationBytes,
+    keepBytes: Math.max(activationBytes, options.keepBytes ?? 0),
     passTokens: options.passTokens ?? Infinity,
     share,
     dropout,
@@ -284,19 +291,32 @@ function openAdapters(
 ): Adapters | undefined {
   if (model.adapter !== null) {
     const { layout, values } = model.adapter;
-    const given = Object.entries(lora ?? {}) as [keyof LoraOptions, unknown][];
-    const other = given.find(([name, value]) => String(layout.options[name]) !== String(value));
-    if (other !== undefined)
-      throw new R3Error(
-        'engine',
-        'bad-option',
-        `LoRA ${other[0]}: expected ${String(layout.options[other[0]])} as the adapter has it, got ${String(other[1])}`,
-      );
+    if (lora !== undefined) requireSameLora(layout, makeLoraLayout(model.layout, lora));
     return makeAdapters(ops, layout, copyInto(ops, values));
   }
   if (lora === undefined) return undefined;
   const layout = makeLoraLayout(model.layout, lora);
   return makeAdapters(ops, layout, copyInto(ops, initialiseLora(layout, seed)));
+}
+
+/** An adapter that is trained on keeps what it is. */
+function requireSameLora(has: LoraLayout, asked: LoraLayout): void {
+  const told = ({ options, scale, parameters }: LoraLayout): Record<string, unknown> => ({
+    rank: options.rank,
+    scale,
+    dropout: options.dropout,
+    modules: parameters.map(({ name }) => name).join(),
+  });
+  const [expected, got] = [told(has), told(asked)];
+  for (const name of Object.keys(expected)) {
+    if (expected[name] === got[name]) continue;
+    const values = name === 'modules' ? '' : ` (${String(expected[name])}, got ${String(got[name])})`;
+    throw new R3Error(
+      'engine',
+      'bad-option',
+      `LoRA: expected the ${name} that the adapter has${values}; leave LoRA options out to train it on`,
+    );
+  }
 }
 
 function copyInto(ops: Ops, values: Float32Array): Float32Array {

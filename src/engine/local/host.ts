@@ -4,13 +4,13 @@
  * Sampling requests join the running batch as they arrive. Everything else waits until no completion is under
  * way, so that weights never change under a completion, and then runs in the order of arrival.
  */
-import { totalmem } from 'node:os';
+import { freemem, totalmem } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { messageOf, R3Error } from '../../lib/errors.ts';
 import { loadKernels } from '../../kernels/load.ts';
 import { makeCore, type LocalCore, type LocalEngineOptions } from './core.ts';
 import { openModel } from './directory.ts';
-import { requireMemory } from './memory.ts';
+import { keepBytesOf, requireMemory, type MemoryOptions } from './memory.ts';
 import type { SamplerRequest } from './sampler.ts';
 import type { FromEngine, ToEngine } from './protocol.ts';
 
@@ -24,9 +24,12 @@ async function openCore(options: LocalEngineOptions): Promise<LocalCore> {
   });
   const model = openModel(options.model, options);
   const { dtype = 'f32', trainable = true, lora = model.adapter?.layout.options } = options;
-  const training = trainable ? (lora ?? 'full') : 'none';
-  requireMemory(model.config, { dtype, training, reference: false }, memoryLimit(ops.build));
-  return makeCore(ops, model, options);
+  const training: MemoryOptions['training'] = trainable ? (lora ?? 'full') : 'none';
+  const needs = { dtype, training, reference: false };
+  const limit = memoryLimit(ops.build);
+  requireMemory(model.config, needs, limit);
+  const keepBytes = keepBytesOf(model.config, needs, Math.min(limit, freemem()));
+  return makeCore(ops, model, { keepBytes, ...options });
 }
 
 /** Bytes that this process may have: the machine's, those of its container, or what WASM can address. */

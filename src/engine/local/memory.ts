@@ -23,6 +23,10 @@ export interface MemoryOptions {
   reference: boolean;
   cacheBytes?: number | undefined;
   activationBytes?: number | undefined;
+  /** Default: activationBytes. */
+  keepBytes?: number | undefined;
+  /** The adapter that is sampled with, where it is not trained. */
+  adapter?: LoraOptions | undefined;
   /** What is computed at a time; left out: as much as the limits allow. */
   workload?: Workload | undefined;
 }
@@ -85,6 +89,15 @@ export function requireMemory(config: ModelConfig, options: MemoryOptions, limit
   );
 }
 
+/** Share of the memory that is free, beyond what is certain to be needed, that activations may take. */
+const KEEP_SHARE = 0.6;
+
+/** What activations may take where nothing is computed again, of `freeBytes`. */
+export function keepBytesOf(config: ModelConfig, options: MemoryOptions, freeBytes: number): number {
+  const { weightBytes, adapterBytes, optimizerBytes, referenceBytes } = planMemory(config, options);
+  return KEEP_SHARE * Math.max(0, freeBytes - weightBytes - adapterBytes - optimizerBytes - referenceBytes);
+}
+
 /** Bytes of one weight in a packed matrix. An 8-bit one has its share of a scale for 256. */
 const BYTES: Record<PackedType, number> = { f32: 4, bf16: 2, int8: 1 + 4 / 256 };
 
@@ -92,8 +105,10 @@ export function planMemory(config: ModelConfig, options: MemoryOptions): MemoryP
   const { dtype, training, reference, workload } = options;
   const { cacheBytes: cacheLimit = CACHE_BYTES, activationBytes: activationLimit = ACTIVATION_BYTES } =
     options;
+  const { keepBytes = activationLimit } = options;
   const layout = makeLayout(config);
   const lora = typeof training === 'object' ? makeLoraLayout(layout, training) : undefined;
+  const held = options.adapter === undefined ? lora : makeLoraLayout(layout, options.adapter);
   const inLayers = layout.layers.flatMap((layer) => MATRICES.map((name) => layer[name]));
   const bytesOf = (matrices: readonly Matrix[], type: PackedType): number =>
     matrices.reduce((sum, matrix) => sum + matrix.in * matrix.out, 0) * BYTES[type];
@@ -107,21 +122,24 @@ export function planMemory(config: ModelConfig, options: MemoryOptions): MemoryP
     (training === 'full' ? 4 * layout.length + bytesOf([...inLayers, layout.head], back) : vectors) +
     (lora === undefined ? 0 : bytesOf([layout.head], back));
 
-  const adapters = (lora?.layers ?? []).flatMap((layer) => Object.values(layer));
+  const adapters = (held?.layers ?? []).flatMap((layer) => Object.values(layer));
   const adapterBytes =
-    4 * (lora?.length ?? 0) +
+    4 * (held?.length ?? 0) +
     4 * adapters.reduce((sum, { in: K, out: N, width }) => sum + 2 * width * (K + N), 0) +
     4 * Math.max(0, ...adapters.map(({ out, width }) => out * width));
   const trainedParameters = training === 'full' ? layout.length : (lora?.length ?? 0);
 
   const pageBytes = config.layers * 2 * config.kvHeads * config.headSize * PAGE_SIZE * 4;
   const { bytes: cacheMost } = cachePages(config, cacheLimit);
-  const held = workload === undefined ? cacheMost : Math.ceil(workload.sampledTokens / PAGE_SIZE) * pageBytes;
-  const { rowsKept, rowsRecomputed, bytesKept, bytesRecomputed, bytesPerSampledRow } = planActivations(
+  const cached =
+    workload === undefined ? cacheMost : Math.ceil(workload.sampledTokens / PAGE_SIZE) * pageBytes;
+  const width = widestAdapter(held);
+  const { rowsRecomputed, bytesKept, bytesRecomputed, bytesPerSampledRow } = planActivations(
     config,
     activationLimit,
-    widestAdapter(lora),
+    width,
   );
+  const { rowsKept } = planActivations(config, keepBytes, width);
   const ropeBytes = 4 * countRopeTables(config) * config.contextLength * config.headSize;
   const logits = (most: number): number =>
     4 * config.vocabularySize * Math.min(most, workload?.scoredTokens ?? most);
@@ -133,7 +151,7 @@ export function planMemory(config: ModelConfig, options: MemoryOptions): MemoryP
     sampling +
     (trainedParameters === 0
       ? 0
-      : logits(logitRows(config, activationLimit)) +
+      : logits(logitRows(config, training === 'full' ? activationLimit : keepBytes)) +
         turned +
         activationsOf(workload?.trainedTokens ?? Infinity));
 
@@ -145,7 +163,7 @@ export function planMemory(config: ModelConfig, options: MemoryOptions): MemoryP
 
   const optimizerBytes = 12 * trainedParameters;
   const referenceBytes = reference && training === 'full' ? frozen + vectors : 0;
-  const cacheBytes = Math.min(held, cacheMost);
+  const cacheBytes = Math.min(cached, cacheMost);
   return {
     parameters: layout.length,
     trainedParameters,

@@ -45,6 +45,8 @@ import {
 export interface TrainerOptions {
   /** Bytes that activations may take. */
   activationBytes: number;
+  /** Bytes that activations may take where all are kept. Changes no result. */
+  keepBytes: number;
   /** Most rows of a pass. */
   passTokens: number;
   /** Compute shared prefixes once. */
@@ -140,7 +142,8 @@ export function makeTrainer(
     return full ? gradientOf(vector) : work.floats('frozen', vector.length);
   };
 
-  const plan = planActivations(config, options.activationBytes, options.adapterWidth);
+  const { rowsRecomputed } = planActivations(config, options.activationBytes, options.adapterWidth);
+  const { rowsKept } = planActivations(config, options.keepBytes, options.adapterWidth);
   let kept: { datums: readonly Datum[]; passes: Pass[]; temperature: number } | undefined;
   /** The pass whose activations are in the workspace, and how they were kept. */
   let held: { pass: Pass; recompute: boolean } | undefined;
@@ -222,7 +225,9 @@ export function makeTrainer(
   }
 
   /** Rows of logits that are held at a time. Where all are, the backward pass does not compute them again. */
-  const chunkRows = (P: number): number => Math.min(P, logitRows(config, options.activationBytes));
+  const chunkRows = (P: number): number =>
+    // The gradient of a trained head is summed chunk by chunk: their size must not depend on what is free.
+    Math.min(P, logitRows(config, full ? options.activationBytes : options.keepBytes));
 
   function forwardHead(w: Weights, pass: Pass, temperature: number, x: Float32Array): Float32Array {
     const P = pass.lossRows_P.length;
@@ -558,7 +563,7 @@ export function makeTrainer(
     optimizer,
     counts,
     forward(w, datums, temperature, keep) {
-      const passes = makePasses(datums, options.share, Math.min(plan.rowsRecomputed, options.passTokens));
+      const passes = makePasses(datums, options.share, Math.min(rowsRecomputed, options.passTokens));
       const result = datums.map((d) => new Float32Array(d.positions.length));
       for (const pass of passes) {
         const rows = pass.forest.rowCount;
@@ -566,7 +571,7 @@ export function makeTrainer(
           w,
           pass,
           temperature,
-          !keep || passes.length > 1 ? 'nothing' : rows <= plan.rowsKept ? 'all' : 'inputs',
+          !keep || passes.length > 1 ? 'nothing' : rows <= rowsKept ? 'all' : 'inputs',
           keep,
         );
         let p = 0;
@@ -590,13 +595,7 @@ export function makeTrainer(
           p += at(datums, n).positions.length;
         }
         if (held?.pass !== pass)
-          forwardPass(
-            weights,
-            pass,
-            temperature,
-            pass.forest.rowCount <= plan.rowsKept ? 'all' : 'inputs',
-            true,
-          );
+          forwardPass(weights, pass, temperature, pass.forest.rowCount <= rowsKept ? 'all' : 'inputs', true);
         backwardPass(pass, temperature, coefficients);
         counts.trainedTokens += pass.forest.rowCount;
         for (const n of pass.members) counts.unsharedTokens += inputLength(at(datums, n));

@@ -35,6 +35,8 @@ import {
 
 /** Deeper than any template calls itself; keeps hostile ones from the end of the stack. */
 const MAX_CALLS = 150;
+/** Turns of loops, with their filters: far more than any conversation needs, and soon at their end. */
+const MAX_TURNS = 5_000_000;
 /** Characters; far longer than any context. */
 const MAX_OUTPUT = 1 << 27;
 
@@ -63,6 +65,7 @@ export function renderTemplate(template: Template, variables: ReadonlyMap<string
   let written = 0;
   let produced = 0;
   let calls = 0;
+  let turns = 0;
   const given: Scope = { names: new Map([...makeGlobals(now), ...variables]), outer: undefined };
   runBody(template.body, { names: new Map(), outer: given }, main);
   return { text: main.parts.join(''), spans };
@@ -161,6 +164,8 @@ export function renderTemplate(template: Template, variables: ReadonlyMap<string
     depth: number,
   ): Flow {
     let items = [...over];
+    turns += items.length;
+    if (turns > MAX_TURNS) throw new TemplateError(`expected at most ${MAX_TURNS} turns of loops, got more`);
     const { filter } = statement;
     if (filter !== undefined) {
       items = items.filter((value) => {
