@@ -14,6 +14,7 @@ import {
   addEngineOptions,
   addExamples,
   addLoraOptions,
+  givenOptions,
   integer,
   loraOf,
   usageError,
@@ -47,7 +48,8 @@ interface Machine {
 
 interface Needs {
   sampling: MemoryPlan;
-  training: MemoryPlan;
+  /** null: not in this precision. */
+  training: MemoryPlan | null;
   step: StepShape;
   seconds?: StepEstimate;
 }
@@ -82,14 +84,16 @@ export function define(command: Command, io: Io): void {
   r3 doctor --model DIR --dtype bf16 --lora 16 --measure
   R3_KERNELS=wasm r3 doctor --threads 1`,
   );
-  command.action((flags: Flags) => doctor(flags, io));
+  command.action((flags: Flags) => doctor(flags, givenOptions(command), io));
 }
 
-async function doctor(flags: Flags, io: Io): Promise<void> {
-  if (flags.measure === true && flags.model === undefined)
-    throw usageError('--measure: expected --model with a folder, got none');
+async function doctor(flags: Flags, given: readonly string[], io: Io): Promise<void> {
+  if (flags.model === undefined) {
+    const alone = given.filter((name) => !['--threads', '--json', '--debug'].includes(name));
+    if (alone.length > 0) throw usageError(`${alone[0]}: expected --model beside it, got none`);
+  }
   const model = flags.model === undefined ? undefined : findModel(flags.model, io.env);
-  const plans = model === undefined ? undefined : plansOf(model, flags, io);
+  const plans = model === undefined ? undefined : plansOf(model, flags, given, io);
   const machine = await examine(flags.threads, io);
   const needs =
     plans !== undefined && model !== undefined && flags.measure === true
@@ -110,10 +114,10 @@ async function doctor(flags: Flags, io: Io): Promise<void> {
   if (needs !== undefined) giveModel(needs, machine, io);
 }
 
-function plansOf(model: string, flags: Flags, io: Io): Needs {
-  const { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens } = flags;
-  const step = { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens };
+function plansOf(model: string, flags: Flags, given: readonly string[], io: Io): Needs {
   const config = modelConfig(model, io.env, flags.context);
+  const step = stepOf(flags, given, config.contextLength);
+  const { groups, numGenerations, promptTokens, reflectionTokens, bridgeTokens, retryTokens } = step;
   const lora = loraOf(flags) ?? adapterOf(model);
   const scoredTokens = groups * numGenerations * reflectionTokens;
   const workload = {
@@ -132,10 +136,34 @@ function plansOf(model: string, flags: Flags, io: Io): Needs {
     const keepBytes = Math.max(ACTIVATION_BYTES, keepBytesOf(config, options, freemem()));
     return planMemory(config, { ...options, keepBytes });
   };
-  if (lora === undefined && flags.dtype === 'int8') {
-    throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
+  // All weights are not trained in int8.
+  const trains = lora !== undefined || flags.dtype !== 'int8';
+  return { sampling: plan('none'), training: trains ? plan(lora ?? 'full') : null, step };
+}
+
+/** The step that is planned for: as given; by default the same one, made smaller where the context is. */
+function stepOf(flags: StepShape, given: readonly string[], contextLength: number): StepShape {
+  const { groups, numGenerations, ...tokens } = flags;
+  const { promptTokens, reflectionTokens, bridgeTokens, retryTokens } = tokens;
+  const longest = promptTokens + reflectionTokens + bridgeTokens + retryTokens;
+  if (
+    longest > contextLength &&
+    given.some((name) => /^--(prompt|reflection|bridge|retry)-tokens$/.test(name))
+  ) {
+    throw usageError(
+      `a step: expected prompt, reflection, bridge and retry within the context of ${contextLength} tokens, got ${longest}; ask for fewer, or for a longer --context`,
+    );
   }
-  return { sampling: plan('none'), training: plan(lora ?? 'full'), step };
+  const fit = (count: number): number =>
+    Math.max(1, Math.floor(count * Math.min(1, contextLength / longest)));
+  return {
+    groups,
+    numGenerations,
+    promptTokens: fit(promptTokens),
+    reflectionTokens: fit(reflectionTokens),
+    bridgeTokens: fit(bridgeTokens),
+    retryTokens: fit(retryTokens),
+  };
 }
 
 async function examine(threadCount: number | undefined, io: Io): Promise<Machine> {
@@ -186,7 +214,7 @@ function giveMachine({ node, platform: system, cpu, cores, memory, kernels }: Ma
 }
 
 function giveModel({ sampling, training, step, seconds }: Needs, { memory }: Machine, io: Io): void {
-  const columns = [memoryRows(sampling), memoryRows(training)];
+  const columns = [memoryRows(sampling), ...(training === null ? [] : [memoryRows(training)])];
   const rows = memoryRows(sampling).map(([name], row) => [
     name,
     ...columns.map((column) => column[row]?.[1] ?? ''),
@@ -196,7 +224,7 @@ function giveModel({ sampling, training, step, seconds }: Needs, { memory }: Mac
     io,
     `\na step of ${groups} groups of ${G}: prompt ${promptTokens}, reflection ${reflectionTokens}, bridge ${bridgeTokens}, retry ${retryTokens} tokens`,
   );
-  printLine(io, renderTable(['', 'to sample', 'to train'], rows));
+  printLine(io, renderTable(['', 'to sample', ...(training === null ? [] : ['to train'])], rows));
   if (seconds !== undefined) {
     const { sample, train, total } = seconds;
     printLine(
@@ -204,7 +232,7 @@ function giveModel({ sampling, training, step, seconds }: Needs, { memory }: Mac
       `\nseconds per step, estimated from a short measurement: ${total.toPrecision(3)} (sampling ${sample.toPrecision(3)}, training ${train.toPrecision(3)})`,
     );
   }
-  if (training.totalBytes > memory.totalBytes) {
+  if (training !== null && training.totalBytes > memory.totalBytes) {
     printLine(
       io,
       `training needs ${bytesText(training.totalBytes)}: more than this machine's ${bytesText(memory.totalBytes)}. Less: --dtype bf16 or int8 with --lora, fewer or shorter reflections, a smaller --context.`,

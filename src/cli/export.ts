@@ -3,10 +3,10 @@
  *
  * A full model is written with its tokenizer, template and generation config; an adapter as PEFT stores it, or merged
  * into its base model. The export ends by loading what was written and comparing: the same greedy tokens, and
- * log-probabilities within what the stored precision rounds away. An export that differs by more is removed.
+ * log-probabilities within what the stored precision rounds away. An export that differs by more is not kept.
  */
-import { existsSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { openModel, saveAdapter, saveModel, storedAs, type LoadedModel } from '../engine/local/directory.ts';
@@ -17,7 +17,7 @@ import { loadChatFormat } from '../text/chat.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, choice, threads, usageError } from './options.ts';
-import { baseOf, findModel, openEngine, textFolder, withEngine } from './session.ts';
+import { baseOf, findModel, modelConfig, openEngine, textFolder, withEngine } from './session.ts';
 
 /** Tokens that are compared. */
 const COMPARED_TOKENS = 64;
@@ -26,7 +26,7 @@ const TOLERANCE: Record<FloatType, number> = { F32: 1e-3, F16: 0.05, BF16: 0.25 
 const PROBE = 'Explain in two sentences why the sky is blue.';
 
 interface Flags {
-  out: string;
+  out?: string;
   merge?: boolean;
   adapter?: boolean;
   base?: string;
@@ -41,7 +41,7 @@ export function define(command: Command, io: Io): void {
       'Writes a trained model or adapter for transformers, PEFT and vLLM, and checks what it wrote.',
     )
     .argument('<source>', 'a run folder, or a model or adapter (folder or name)')
-    .requiredOption('--out <dir>', 'the folder to make')
+    .option('--out <dir>', 'the folder to make (default: beside the source, named after it and what it is)')
     .option('--merge', 'add the adapter to the weights of its base model')
     .option('--adapter', 'the adapter alone, as PEFT stores it')
     .option('--base <name>', 'with --adapter: what to call the base model, such as its name on the hub')
@@ -68,32 +68,30 @@ export function define(command: Command, io: Io): void {
 
 async function exportModel(source: string, flags: Flags, io: Io): Promise<void> {
   const directory = modelOf(source, io);
-  if (existsSync(flags.out)) {
-    throw usageError(`--out: expected a path that does not exist, got ${flags.out}, which does`);
+  const out = flags.out ?? defaultOut(source, flags);
+  if (existsSync(out)) {
+    throw usageError(`--out: expected a path that does not exist, got ${out}, which does`);
   }
   const model = openModel(directory, { base: baseOf(directory, io.env) });
   let kind: Kind;
   const dtype = flags.saveAs ?? storedAs(model);
+  // Written and compared aside: what is under its final name has been found right.
+  const aside = join(dirname(resolve(out)), `.${basename(out)}.${process.pid}.partial`);
+  let compared: Compared;
   try {
     kind = kindOf(model, flags);
-    await write(model, kind, dtype, flags);
+    await write(model, kind, dtype, aside, flags.base);
+    compared = await compare(directory, aside, model.directory, flags.threads, io);
+    requireEqual(compared, kind === 'adapter' ? 'F32' : dtype, out);
+    renameSync(aside, out);
   } finally {
     model.close();
+    rmSync(aside, { recursive: true, force: true });
   }
-  const compared = await compare(directory, flags.out, model.directory, flags.threads, io);
-  const allowed = kind === 'adapter' ? TOLERANCE.F32 : TOLERANCE[dtype];
   const { largestDifference, sameTokens } = compared;
-  if (!(largestDifference <= allowed)) {
-    rmSync(flags.out, { recursive: true });
-    throw new R3Error(
-      'store',
-      'mismatch',
-      `${flags.out}: expected log-probabilities within ${allowed} of the source's, got a difference of ${largestDifference.toPrecision(3)}; the folder was removed${dtype === 'F32' ? '' : '. Store it more exactly: --save-as F32'}`,
-    );
-  }
-  if (flags.json === true) printJson(io, { directory: resolve(flags.out), kind, dtype, ...compared });
+  if (flags.json === true) printJson(io, { directory: resolve(out), kind, dtype, ...compared });
   else {
-    printLine(io, `${kind}   ${flags.out}`);
+    printLine(io, `${kind}   ${out}`);
     printLine(
       io,
       `loaded again: ${sameTokens} of ${compared.tokens} greedy tokens the same, log-probabilities within ${largestDifference.toPrecision(2)} nats`,
@@ -104,6 +102,12 @@ async function exportModel(source: string, flags: Flags, io: Io): Promise<void> 
       `note: from token ${sameTokens + 1} on the greedy text is another: two tokens were nearly as likely, and ${dtype} rounds. --save-as F32 keeps it.`,
     );
   }
+}
+
+/** `runs/a` becomes `runs/a-merged`; a name on the hub, its last part. */
+function defaultOut(source: string, { merge, adapter }: Flags): string {
+  const kind = merge === true ? 'merged' : adapter === true ? 'adapter' : 'export';
+  return `${existsSync(source) ? resolve(source) : basename(source)}-${kind}`;
 }
 
 /** A run's model, or the folder itself. */
@@ -140,11 +144,27 @@ function kindOf(model: LoadedModel, { merge, adapter, base, saveAs }: Flags): Ki
   return 'adapter';
 }
 
-async function write(model: LoadedModel, kind: Kind, dtype: FloatType, flags: Flags): Promise<void> {
-  if (model.adapter === null) return saveModel(model, model.read, flags.out, dtype);
+async function write(
+  model: LoadedModel,
+  kind: Kind,
+  dtype: FloatType,
+  directory: string,
+  base: string | undefined,
+): Promise<void> {
+  if (model.adapter === null) return saveModel(model, model.read, directory, dtype);
   const { layout, values } = model.adapter;
-  if (kind === 'merged') return saveModel(model, mergedWith(model.read, layout, values), flags.out, dtype);
-  return saveAdapter(model, layout, values, flags.out, flags.base);
+  if (kind === 'merged') return saveModel(model, mergedWith(model.read, layout, values), directory, dtype);
+  return saveAdapter(model, layout, values, directory, base);
+}
+
+function requireEqual({ largestDifference }: Compared, dtype: FloatType, out: string): void {
+  const allowed = TOLERANCE[dtype];
+  if (largestDifference <= allowed) return;
+  throw new R3Error(
+    'store',
+    'mismatch',
+    `${out}: expected log-probabilities within ${allowed} of the source's, got a difference of ${largestDifference.toPrecision(3)}; nothing was written${dtype === 'F32' ? '' : '. Store it more exactly: --save-as F32'}`,
+  );
 }
 
 interface Compared {
@@ -163,10 +183,13 @@ async function compare(
   threadCount: number | undefined,
   io: Io,
 ): Promise<Compared> {
-  const { prompt, stopIds } = probeOf(textFolder(source, io.env));
+  const probe = probeOf(textFolder(source, io.env));
+  const { stopIds } = probe;
+  const { contextLength } = modelConfig(source, io.env);
+  const prompt = probe.prompt.slice(0, Math.max(1, contextLength >> 1));
   const common = { base, trainable: false, ...(threadCount === undefined ? {} : { threads: threadCount }) };
   const greedy = async (engine: Engine): Promise<number[]> => {
-    const maxTokens = Math.min(COMPARED_TOKENS, engine.capabilities().contextLength - prompt.length);
+    const maxTokens = Math.max(1, Math.min(COMPARED_TOKENS, contextLength - prompt.length));
     const params = { temperature: 0, maxTokens, stopIds };
     const [completion] = await engine.sample({ prompt, count: 1, params, seed: 0 });
     return completion?.tokens ?? [];

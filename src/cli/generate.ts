@@ -113,37 +113,35 @@ async function generate(named: string, flags: Flags, io: Io): Promise<void> {
     ...(topP === undefined ? {} : { topP }),
     ...(minP === undefined ? {} : { minP }),
   };
+  const completions: Generated[] = [];
   const lengths = prompts.map((prompt) => prompt.length + (flags.maxTokens ?? 1));
-  // One engine for all: that of the longest.
-  const contextLength = contextGroups(config, lengths, flags.context).at(-1)?.contextLength;
-  const opening = openEngine(io, {
-    model,
-    trainable: false,
-    ...engineOptions(flags),
-    ...(contextLength === undefined ? {} : { contextLength }),
-  });
-  await withEngine(opening, async (engine) => {
-    const { contextLength: longest } = engine.capabilities();
-    const limit = (prompt: readonly number[]): number =>
-      flags.maxTokens ?? Math.max(1, Math.min(MAX_TOKENS, longest - prompt.length));
-    const one = (prompt: readonly number[], index: number, onText?: (text: string) => void) =>
-      complete(engine, tokenizer, prompt, {
-        params: { ...params, maxTokens: limit(prompt) },
-        seed: hash32(flags.seed, 0, index),
-        stopStrings: flags.stop ?? [],
-        onText,
-      });
-    if (flags.json === true) {
-      for (const completion of await mapConcurrent(prompts, CONCURRENCY, (prompt, i) => one(prompt, i))) {
-        printJson(io, completion);
+  for (const { contextLength, members } of contextGroups(config, lengths, flags.context)) {
+    const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags), contextLength });
+    await withEngine(opening, async (engine) => {
+      const limit = (prompt: readonly number[]): number =>
+        flags.maxTokens ?? Math.max(1, Math.min(MAX_TOKENS, contextLength - prompt.length));
+      const one = async (index: number, onText?: (text: string) => void): Promise<Generated> => {
+        const prompt = prompts[index] ?? [];
+        const completion = await complete(engine, tokenizer, prompt, {
+          params: { ...params, maxTokens: limit(prompt) },
+          seed: hash32(flags.seed, 0, index),
+          stopStrings: flags.stop ?? [],
+          onText,
+        });
+        completions[index] = completion;
+        return completion;
+      };
+      if (flags.json === true) {
+        await mapConcurrent(members, CONCURRENCY, (index) => one(index));
+        return;
       }
-      return;
-    }
-    for (const [index, prompt] of prompts.entries()) {
-      const { tokens, text } = await one(prompt, index, (piece) => io.write(printable(piece)));
-      io.write(text === null ? `${tokens.join(' ')}\n` : '\n');
-    }
-  });
+      for (const index of members) {
+        const { tokens, text } = await one(index, (piece) => io.write(printable(piece)));
+        io.write(text === null ? `${tokens.join(' ')}\n` : '\n');
+      }
+    });
+  }
+  if (flags.json === true) for (const completion of completions) printJson(io, completion);
 }
 
 interface Generated {

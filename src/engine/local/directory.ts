@@ -76,6 +76,11 @@ export function configFolder(directory: string, base?: string): string {
   return base ?? baseFolder(directory, loadAdapterConfig(directory).base);
 }
 
+/** The config that `openModel` would compute, without opening the weights. */
+export function openedConfig(directory: string, { base, contextLength }: OpenOptions): ModelConfig {
+  return withContext(loadModelConfig(configFolder(directory, base)).config, contextLength);
+}
+
 function openBase(directory: string, { initSeed, contextLength }: OpenOptions): LoadedModel {
   const { text, config: full } = loadModelConfig(directory);
   const config = withContext(full, contextLength);

@@ -9,7 +9,8 @@ import type { MessagePort } from 'node:worker_threads';
 import { messageOf, R3Error } from '../../lib/errors.ts';
 import { loadKernels } from '../../kernels/load.ts';
 import { makeCore, type LocalCore, type LocalEngineOptions } from './core.ts';
-import { openModel } from './directory.ts';
+import { isAdapterFolder, loadAdapterConfig } from './adapter-files.ts';
+import { openedConfig, openModel } from './directory.ts';
 import { keepBytesOf, requireMemory, type MemoryOptions } from './memory.ts';
 import type { SamplerRequest } from './sampler.ts';
 import type { FromEngine, ToEngine } from './protocol.ts';
@@ -22,14 +23,16 @@ async function openCore(options: LocalEngineOptions): Promise<LocalCore> {
     ...(kernels === undefined ? {} : { build: kernels }),
     ...(threads === undefined ? {} : { threads }),
   });
-  const model = openModel(options.model, options);
-  const { dtype = 'f32', trainable = true, lora = model.adapter?.layout.options } = options;
+  const { dtype = 'f32', trainable = true } = options;
+  const config = openedConfig(options.model, options);
+  const lora = isAdapterFolder(options.model) ? loadAdapterConfig(options.model).options : options.lora;
   const training: MemoryOptions['training'] = trainable ? (lora ?? 'full') : 'none';
   const needs = { dtype, training, reference: false };
   const limit = memoryLimit(ops.build);
-  requireMemory(model.config, needs, limit);
-  const keepBytes = keepBytesOf(model.config, needs, Math.min(limit, freemem()));
-  return makeCore(ops, model, { keepBytes, ...options });
+  // Before any weight is read.
+  requireMemory(config, needs, limit);
+  const keepBytes = keepBytesOf(config, needs, Math.min(limit, freemem()));
+  return makeCore(ops, openModel(options.model, options), { keepBytes, ...options });
 }
 
 /** Bytes that this process may have: the machine's, those of its container, or what WASM can address. */

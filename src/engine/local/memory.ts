@@ -75,11 +75,8 @@ export function requireMemory(config: ModelConfig, options: MemoryOptions, limit
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toPrecision(3)} GiB`;
   const less = [
     ...(trainedParameters === parameters ? ['train an adapter (lora)'] : []),
-    ...(options.dtype === 'f32'
-      ? ['bf16 or int8 weights']
-      : options.dtype === 'bf16'
-        ? ['int8 weights']
-        : []),
+    ...(options.dtype === 'f32' ? ['bf16 weights'] : []),
+    ...(options.dtype !== 'int8' && options.training !== 'full' ? ['int8 weights'] : []),
     'a smaller model',
   ];
   throw new R3Error(
