@@ -1,10 +1,12 @@
 /** One precision of `model.ts`, in a process of its own: node scripts/run-ts.mjs bench/model-case.ts DIR DTYPE */
+import { freemem } from 'node:os';
 import { loadKernels } from '../src/kernels/load.ts';
 import type { PackedType } from '../src/kernels/ops.ts';
 import type { Datum } from '../src/engine/engine.ts';
 import type { ModelConfig } from '../src/engine/local/config.ts';
 import { makeCore, type LocalCore } from '../src/engine/local/core.ts';
 import { openModel } from '../src/engine/local/directory.ts';
+import { keepBytesOf } from '../src/engine/local/memory.ts';
 import { makeLayout, MATRICES } from '../src/engine/local/weights.ts';
 import { median, THREADS, type BenchLine } from './harness.ts';
 import { ADAM, LORA } from './models.ts';
@@ -55,7 +57,9 @@ for (const batch of BATCHES) {
   give(`decode ${batch}`, measured, 'of the roofline');
 }
 
-const training = makeCore(ops, openModel(directory), { dtype, lora: LORA });
+const needs = { dtype, training: LORA, reference: true } as const;
+const keepBytes = keepBytesOf(config, needs, freemem());
+const training = makeCore(ops, openModel(directory), { dtype, lora: LORA, keepBytes });
 emit('resident memory, two engines', process.memoryUsage().rss / 2 ** 30, 'GiB');
 {
   const plain: Datum[] = Array.from({ length: PLAIN.count }, (_, n) => {

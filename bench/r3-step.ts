@@ -6,7 +6,9 @@
  * With a published shape: one longer step in bf16 that trains an adapter, seconds by phase and memory; TRL is
  * beside it where it is asked for.
  */
+import { freemem } from 'node:os';
 import { makeCore, type LocalCore } from '../src/engine/local/core.ts';
+import { keepBytesOf } from '../src/engine/local/memory.ts';
 import type { Completion, Datum } from '../src/engine/engine.ts';
 import { loadKernels } from '../src/kernels/load.ts';
 import type { Ops, PackedType } from '../src/kernels/ops.ts';
@@ -82,7 +84,10 @@ async function benchShape(emit: Emit, shape: Shape, sizes: Sizes, peers: boolean
   const name = `${shape.name} ${describe(ops, 'bf16')}, LoRA ${LORA.rank}`;
   const line = (what: string, value: number, unit: string): void =>
     emit({ bench: 'r3-step', case: `${name}, ${counted(sizes.groups)}${what}`, value, unit });
-  const core = makeCore(ops, randomModel(shape.config), { dtype: 'bf16', lora: LORA });
+  // As `host.ts` opens an engine.
+  const needs = { dtype: 'bf16', training: LORA, reference: true } as const;
+  const keepBytes = keepBytesOf(shape.config, needs, freemem());
+  const core = makeCore(ops, randomModel(shape.config), { dtype: 'bf16', lora: LORA, keepBytes });
   r3Step(core, true, 0, WARM_UP);
   const seconds = r3Step(core, true, 1, sizes);
   line('', total(seconds), 's');
