@@ -14,10 +14,13 @@ import { readJson, readText, type JsonObject } from './model-files.ts';
 const QWEN2_PATTERN =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/** Normalizer and pre-tokenizer by the first part of the class's name. */
-const FAMILIES: Readonly<
-  Record<string, { normalizer: unknown; preTokenizer: (prefix: boolean) => unknown }>
-> = {
+interface Family {
+  normalizer: unknown;
+  preTokenizer: (prefix: boolean) => unknown;
+}
+
+/** By the first part of the class's name. */
+const FAMILIES: Readonly<Record<string, Family>> = {
   Qwen2Tokenizer: {
     normalizer: { type: 'NFC' },
     preTokenizer: (prefix) => ({
@@ -38,6 +41,22 @@ const FAMILIES: Readonly<
     }),
   },
 };
+
+/** Whether `readTokenizerJson` finds a tokenizer of a kind that it reads; the files may yet be damaged. */
+export function hasTokenizer(directory: string): boolean {
+  const has = (name: string): boolean => existsSync(join(directory, name));
+  if (has('tokenizer.json')) return true;
+  if (!has('vocab.json') || !has('merges.txt')) return false;
+  return familyOf(readJson(directory, 'tokenizer_config.json')) !== undefined;
+}
+
+/** `config`: what is in tokenizer_config.json. */
+function familyOf(config: JsonObject | undefined): Family | undefined {
+  const named = config?.['tokenizer_class'];
+  if (typeof named !== 'string') return undefined;
+  const name = named.replace(/Fast$/, '');
+  return Object.hasOwn(FAMILIES, name) ? FAMILIES[name] : undefined;
+}
 
 /** Throws R3Error `bad-file` when there is no tokenizer that can be read. */
 export function readTokenizerJson(directory: string): JsonObject {
@@ -64,12 +83,11 @@ export function readTokenizerJson(directory: string): JsonObject {
 
 function byteLevelBpe(directory: string, vocabulary: JsonObject, merges: string): JsonObject {
   const config = readJson(directory, 'tokenizer_config.json') ?? {};
-  const named = config['tokenizer_class'];
-  const family = typeof named === 'string' ? FAMILIES[named.replace(/Fast$/, '')] : undefined;
+  const family = familyOf(config);
   if (family === undefined) {
     const why =
       `${directory}/tokenizer_config.json: tokenizer_class: expected ${Object.keys(FAMILIES).join(' or ')}, whose vocab.json ` +
-      `and merges.txt can be read without a tokenizer.json, got ${JSON.stringify(named) ?? 'none'}. ` +
+      `and merges.txt can be read without a tokenizer.json, got ${JSON.stringify(config['tokenizer_class']) ?? 'none'}. ` +
       `In Python, AutoTokenizer.from_pretrained("${directory}").save_pretrained("${directory}") writes a tokenizer.json.`;
     throw new R3Error('text', 'bad-file', why);
   }

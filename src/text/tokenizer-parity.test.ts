@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
+import { hasTokenizer } from './tokenizer-json.ts';
 import { loadTokenizer } from './tokenizer.ts';
 
 interface Case {
@@ -85,6 +86,14 @@ describe.each(Object.entries(fixture.files))('vocab.json and merges.txt of a %s'
     expect(tokenizer.encode('a<|im_end|>').at(-1)).toBe(400);
   });
 
+  test('are a tokenizer', () => {
+    const directory = directoryWith({
+      ...files,
+      'tokenizer_config.json': { tokenizer_class: `${name}Fast` },
+    });
+    expect(hasTokenizer(directory)).toBe(true);
+  });
+
   test('are an error with the way out where a line is no pair', () => {
     const config = { tokenizer_class: name };
     const directory = directoryWith({
@@ -96,7 +105,7 @@ describe.each(Object.entries(fixture.files))('vocab.json and merges.txt of a %s'
   });
 });
 
-test.each([
+test.each<[Record<string, unknown>, RegExp]>([
   [
     { 'tokenizer.model': 'x' },
     /got only tokenizer\.model\. In Python, AutoTokenizer\.from_pretrained\(.*save_pretrained/,
@@ -105,12 +114,18 @@ test.each([
     { 'vocab.json': {}, 'merges.txt': '' },
     /tokenizer_class: expected Qwen2Tokenizer or GPT2Tokenizer.* got none\. In Python/,
   ],
+  ...['constructor', 'toString', '__proto__Fast'].map((name): [Record<string, unknown>, RegExp] => [
+    { 'vocab.json': {}, 'merges.txt': '', 'tokenizer_config.json': { tokenizer_class: name } },
+    new RegExp(`tokenizer_class: expected Qwen2Tokenizer or GPT2Tokenizer.* got "${name}"`),
+  ]),
   [
     { 'vocab.json': {} },
     /expected a tokenizer\.json in .* got none\. Fetch it with the model, or its vocab\.json/,
   ],
 ])('%j without a tokenizer.json is an error that says how to get one', (files, message) => {
-  expect(() => loadTokenizer(directoryWith(files))).toThrow(message);
+  const directory = directoryWith(files);
+  expect(() => loadTokenizer(directory)).toThrow(message);
+  expect(hasTokenizer(directory)).toBe(false);
 });
 
 test('special tokens are put around a text where they are asked for, and only there', () => {
