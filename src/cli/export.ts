@@ -14,6 +14,7 @@ import { mergedWith } from '../engine/local/lora.ts';
 import type { FloatType } from '../engine/local/safetensors.ts';
 import { R3Error } from '../lib/errors.ts';
 import { loadChatFormat } from '../text/chat.ts';
+import { hasTokenizer } from '../text/tokenizer-json.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, choice, threads, usageError } from './options.ts';
@@ -220,7 +221,7 @@ async function compare(
 
 /** What is sampled from: a question in the model's own chat format, or its first tokens where it has none. */
 function probeOf(directory: string): { prompt: number[]; stopIds: number[] } {
-  if (!existsSync(join(directory, 'tokenizer.json'))) return { prompt: [1, 2, 3, 4, 5], stopIds: [] };
+  if (!hasTokenizer(directory)) return { prompt: [1, 2, 3, 4, 5], stopIds: [] };
   const tokenizer = loadTokenizer(directory);
   try {
     const format = loadChatFormat(directory, tokenizer);

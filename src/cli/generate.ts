@@ -4,8 +4,6 @@
  * With --json all prompts are sampled together and come out in their order, one line each; a prompt's completion
  * does not depend on the others. Without it, text is shown as it is sampled, prompt by prompt.
  */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine, SamplingParams } from '../engine/engine.ts';
 import type { ModelConfig } from '../engine/local/config.ts';
@@ -14,6 +12,7 @@ import { mapConcurrent } from '../lib/concurrent.ts';
 import { hash32 } from '../lib/rng.ts';
 import { loadChatFormat } from '../text/chat.ts';
 import { isObject, readJson } from '../text/model-files.ts';
+import { hasTokenizer } from '../text/tokenizer-json.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { printJson, type Io } from './io.ts';
 import {
@@ -182,7 +181,7 @@ async function complete(
 /** Token ids alone need no tokenizer: some model folders have none. */
 function tryTokenizer(model: string, flags: Flags): Tokenizer | undefined {
   const optional = flags.tokens !== undefined && flags.stop === undefined;
-  return optional && !existsSync(join(model, 'tokenizer.json')) ? undefined : loadTokenizer(model);
+  return optional && !hasTokenizer(model) ? undefined : loadTokenizer(model);
 }
 
 async function loadPrompts(

@@ -124,6 +124,30 @@ describe('generate', () => {
     const [scored] = lines(scoreRow, (await r3(['score', MODEL, '--tokens', whole, '--json'])).stdout);
     expect(scored?.logprobs.slice(6)).toEqual(row?.logprobs);
   });
+
+  test('shows token ids as text where there is a tokenizer, with or without a tokenizer.json', async () => {
+    const model = copyModel('old-files', 'config.json', 'model.safetensors');
+    const ids = (name: string): string[] => [
+      'generate',
+      name,
+      '--tokens',
+      tokens,
+      '--max-tokens',
+      '4',
+      '--json',
+    ];
+    const before = lines(generated, (await r3(ids(model))).stdout);
+    const vocabulary = Object.fromEntries(
+      Array.from({ length: 61 }, (_, id) => [String.fromCharCode(33 + id), id]),
+    );
+    write(`${model}/vocab.json`, [vocabulary]);
+    write(`${model}/merges.txt`, ['#version: 0.2']);
+    write(`${model}/tokenizer_config.json`, [{ tokenizer_class: 'GPT2Tokenizer' }]);
+    const after = lines(generated, (await r3(ids(model))).stdout);
+    const textOf = (row: number[]): string => String.fromCharCode(...row.map((id) => 33 + id));
+    expect(before.map(({ text }) => text)).toEqual([null, null, null]);
+    expect(after).toEqual(before.map((row) => ({ ...row, text: textOf(row.tokens) })));
+  });
 });
 
 const score = (model: string, file = tokens): string[] => ['score', model, '--tokens', file, '--json'];
