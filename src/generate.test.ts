@@ -7,7 +7,7 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Engine, SamplingParams } from './engine/engine.ts';
 import { makeFakeEngine } from './engine/fake.ts';
-import { generateText } from './generate.ts';
+import { generateText, type GenerateOptions } from './generate.ts';
 import { loadTokenizer } from './text/tokenizer.ts';
 import type { Tokenizer } from './text/tokenizer.ts';
 
@@ -32,6 +32,15 @@ test('without stop strings the text is without the stop token and the tokens are
   });
   expect(second).toMatchObject({ text: 'use the numbers', stopReason: 'length' });
   expect(first?.logprobs).toHaveLength(3);
+});
+
+test('a text that continues its prompt begins with the space between them, any other without', async () => {
+  const engine = engineOf(words, '5 . 3', '5 <|end|>');
+  const own = { params, seed: 1, count: 2, stopStrings: ['.'] };
+  const texts = async (options: GenerateOptions): Promise<string[]> =>
+    (await generateText(engine, words, words.encode('make 12'), options)).map(({ text }) => text);
+  expect(await texts({ ...own, continuesPrompt: true })).toEqual([' 5 ', ' 5']);
+  expect(await texts(own)).toEqual(['5 ', '5']);
 });
 
 test('a stop id that is an ordinary token is left out of the text', async () => {

@@ -9,7 +9,7 @@
 import type { Completion, Engine, SamplingParams } from './engine/engine.ts';
 import { assert } from './lib/errors.ts';
 import type { Written } from './method/episode.ts';
-import { makeDetokenizer, makeStopMatcher } from './text/stream.ts';
+import { lastTokens, makeDetokenizer, makeStopMatcher, type Detokenizer } from './text/stream.ts';
 import type { Tokenizer } from './text/tokenizer.ts';
 
 export interface GenerateOptions {
@@ -18,6 +18,8 @@ export interface GenerateOptions {
   seed: number;
   count: number;
   stopStrings?: readonly string[];
+  /** The text goes on where the prompt's ends, the space between them included; else it stands on its own. */
+  continuesPrompt?: boolean;
   /** Called with each piece of text as soon as it is certain; `index` is the completion's place. */
   onText?: (index: number, text: string) => void;
   /** Called with each token of the completion as it is sampled, before the text that it makes certain. */
@@ -36,9 +38,10 @@ export async function generateText(
   prompt: readonly number[],
   options: GenerateOptions,
 ): Promise<Written[]> {
-  const { params, seed, count, stopStrings = [], onText, onToken, signal } = options;
+  const { params, seed, count, stopStrings = [], continuesPrompt = false, onText, onToken, signal } = options;
+  const before = continuesPrompt ? lastTokens(tokenizer, prompt) : [];
   const readers = Array.from({ length: count }, (_, index) =>
-    makeReader(tokenizer, params, stopStrings, {
+    makeReader(makeDetokenizer(tokenizer, before), params, stopStrings, {
       onText: (text) => onText?.(index, text),
       onToken: (token, logprob) => onToken?.(index, token, logprob),
     }),
@@ -80,12 +83,11 @@ interface Reader {
 }
 
 function makeReader(
-  tokenizer: Tokenizer,
+  detokenizer: Detokenizer,
   params: SamplingParams,
   stopStrings: readonly string[],
   { onText, onToken }: { onText: (text: string) => void; onToken: (token: number, logprob: number) => void },
 ): Reader {
-  const detokenizer = makeDetokenizer(tokenizer);
   const matcher = makeStopMatcher(stopStrings);
   let text = '';
   let length = 0;

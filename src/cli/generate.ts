@@ -125,6 +125,7 @@ async function generate(named: string, flags: Flags, io: Io): Promise<void> {
           params: { ...params, maxTokens: limit(prompt) },
           seed: hash32(flags.seed, 0, index),
           stopStrings: flags.stop ?? [],
+          continuesPrompt: flags.raw === true,
           onText,
         });
         completions[index] = completion;
@@ -159,10 +160,11 @@ async function complete(
     params: SamplingParams;
     seed: number;
     stopStrings: string[];
+    continuesPrompt: boolean;
     onText: ((text: string) => void) | undefined;
   },
 ): Promise<Generated> {
-  const { params, seed: requestSeed, stopStrings, onText } = options;
+  const { params, seed: requestSeed, stopStrings, continuesPrompt, onText } = options;
   if (tokenizer === undefined) {
     const [completion] = await engine.sample({ prompt, count: 1, params, seed: requestSeed });
     return { tokens: [], logprobs: [], stopReason: 'length', ...completion, text: null };
@@ -172,6 +174,7 @@ async function complete(
     seed: requestSeed,
     count: 1,
     stopStrings,
+    continuesPrompt,
     ...(onText === undefined ? {} : { onText: (_, text) => onText(text) }),
   });
   const { tokens = [], logprobs = [], text = '', stopReason = 'length' } = written ?? {};

@@ -27,7 +27,7 @@ export function makeChatWriter(job: ChatJob, context: ReplyContext): Writer {
 
   const scores = (tokens: readonly number[], logprobs: readonly number[], before: number): object | null => {
     if (!job.logprobs) return null;
-    const texts = tokenTexts(tokenizer, tokens, before);
+    const texts = tokenTexts(tokenizer, tokens, [before]);
     return {
       content: texts.map((token, i) => ({
         token,

@@ -96,7 +96,7 @@ export function readChatJob(
   const { contextLength } = model.engine.capabilities();
   const room = { usual: Infinity, maxTokens: limits.maxTokens, contextLength };
   const prompt = withLimit(encodeText(model, text, 'messages'), readMaxTokens(body), room, 'messages');
-  return { ...sampling, prompts: [prompt], logprobs, readsToolCalls: usesTools };
+  return { ...sampling, prompts: [prompt], logprobs, continuesPrompt: false, readsToolCalls: usesTools };
 }
 
 /** Two names of one thing: the older is still in use. */

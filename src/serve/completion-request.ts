@@ -41,6 +41,7 @@ export function readCompletionJob(
   return {
     ...sampling,
     logprobs: logprobs !== undefined,
+    continuesPrompt: true,
     prompts: prompts.map((one: unknown, i) => {
       const field = single ? 'prompt' : `prompt[${i}]`;
       const tokens = encodePrompt(one, field, model, vocabularySize);

@@ -1,8 +1,11 @@
 /** The handler without a socket, on scripted engines. */
+import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { makeFakeEngine } from '../engine/fake.ts';
 import { R3Error } from '../lib/errors.ts';
 import { hash32 } from '../lib/rng.ts';
+import { loadTokenizer } from '../text/tokenizer.ts';
 import { CONTEXT, LIMITS, endlessEngine, engineOf, serverOf, tokenizer, type TestServer } from './testing.ts';
 
 const CHAT = '/v1/chat/completions';
@@ -141,6 +144,36 @@ test('messages come to the template as transformers has them', async () => {
     'assistant: ',
   ]);
 });
+
+test.each(['word-level', 'byte-fallback'])(
+  'a %s completion keeps the space after its prompt, in its text, its tokens and its stream',
+  async (kind) => {
+    const other = loadTokenizer(
+      fileURLToPath(new URL(`../../test/fixtures/tokenizers/${kind}`, import.meta.url)),
+    );
+    const server = (): TestServer => {
+      const engine = makeFakeEngine(() => other.encode('3 + 3'), { contextLength: CONTEXT });
+      const render = (): string => '5 3';
+      return serverOf(engine, {
+        model: { name: 'tiny', engine, tokenizer: other, render, chatStopIds: other.eosIds },
+      });
+    };
+    const body = { prompt: ['5 3', other.encode('5')], logprobs: 0 };
+    const { choices } = await sent(server(), TEXT, body);
+    const chunks = await chunksOf(await server().post(TEXT, { ...body, stream: true }));
+    for (const { index, text, logprobs } of choices) {
+      expect(text).toBe(' 3 + 3');
+      const tokens = logprobs?.tokens ?? [];
+      expect(tokens.join('')).toBe(text);
+      expect(logprobs?.text_offset).toEqual(tokens.map((_, i) => tokens.slice(0, i).join('').length));
+      const own = chunks.flatMap((chunk) => chunk.choices).filter((choice) => choice.index === index);
+      expect(own.map((choice) => choice.text).join('')).toBe(text);
+      expect(own.flatMap((choice) => choice.logprobs?.tokens ?? [])).toEqual(tokens);
+    }
+    const chat = await sent(server(), CHAT, { messages });
+    expect(chat.choices[0]?.message.content).toBe('3 + 3');
+  },
+);
 
 test('log-probabilities and token ids are one for each sampled token, the stop token included', async () => {
   const engine = engineOf('x🦀');

@@ -38,6 +38,8 @@ export interface Job {
   includeUsage: boolean;
   returnTokenIds: boolean;
   logprobs: boolean;
+  /** Completions go on where the prompt's text ends; else they stand on their own. */
+  continuesPrompt: boolean;
 }
 
 /** The fields that `readSampling` reads. */
@@ -67,12 +69,12 @@ const MAX_STOPS = 16;
 const MAX_STOP_LENGTH = 1000;
 const LARGEST_SEED = 2 ** 32 - 1;
 
-/** All of a job but its prompts and log-probabilities. Defaults are OpenAI's, whatever generation_config.json says. */
+/** All of a job but what its endpoint says itself. Defaults are OpenAI's, whatever generation_config.json says. */
 export function readSampling(
   body: Body,
   stopIds: readonly number[],
   randomSeed: () => number,
-): Omit<Job, 'prompts' | 'logprobs'> {
+): Omit<Job, 'prompts' | 'logprobs' | 'continuesPrompt'> {
   const isStream = readBoolean(body, 'stream') ?? false;
   const streamOptions = readObject(body, 'stream_options');
   if (streamOptions !== undefined && !isStream) {
@@ -180,7 +182,7 @@ export interface Piece {
  */
 export async function runJob(
   { engine, tokenizer }: ServedModel,
-  { prompts, count, params, stopStrings, seed }: Job,
+  { prompts, count, params, stopStrings, seed, continuesPrompt }: Job,
   signal: AbortSignal,
   onPiece?: (choice: number, piece: Piece) => void,
 ): Promise<Written[]> {
@@ -198,6 +200,7 @@ export async function runJob(
       count,
       seed: hash32(seed, 0, i),
       stopStrings,
+      continuesPrompt,
       signal: AbortSignal.any([signal, failed.signal]),
       ...(onPiece === undefined
         ? {}

@@ -6,13 +6,18 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 
 const BROKEN = '\uFFFD';
 
-/** `before`: the id that precedes the first one. */
-export function tokenTexts(tokenizer: Tokenizer, tokens: readonly number[], before: number): string[] {
+/** `before`: the ids that precede the first one, as many as are needed; none where it begins a text. */
+export function tokenTexts(
+  tokenizer: Tokenizer,
+  tokens: readonly number[],
+  before: readonly number[],
+): string[] {
   const decode = (...ids: number[]): string => tokenizer.decodeWithSpecials(ids);
   return tokens.map((token, i) => {
     // Not alone: decoders differ in what they do at the start of a text, such as to drop a space.
-    const previous = decode(tokens[i - 1] ?? before);
-    const both = decode(tokens[i - 1] ?? before, token);
+    const context = i === 0 ? before : tokens.slice(i - 1, i);
+    const previous = decode(...context);
+    const both = decode(...context, token);
     const isWhole = !previous.endsWith(BROKEN) && both.startsWith(previous);
     return isWhole ? both.slice(previous.length) : decode(token);
   });

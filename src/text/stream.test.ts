@@ -5,7 +5,7 @@
 import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { makeDetokenizer, makeStopMatcher } from './stream.ts';
+import { lastTokens, makeDetokenizer, makeStopMatcher } from './stream.ts';
 import { loadTokenizer } from './tokenizer.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
@@ -13,8 +13,8 @@ const load = (kind: string): Tokenizer =>
   loadTokenizer(fileURLToPath(new URL(`../../test/fixtures/tokenizers/${kind}`, import.meta.url)));
 
 /** The pieces that a detokenizer gives, the last one by `end`. */
-function piecesOf(tokenizer: Tokenizer, ids: readonly number[]): string[] {
-  const detokenizer = makeDetokenizer(tokenizer);
+function piecesOf(tokenizer: Tokenizer, ids: readonly number[], before: readonly number[] = []): string[] {
+  const detokenizer = makeDetokenizer(tokenizer, before);
   return [...ids.map((id) => detokenizer.push(id)), detokenizer.end()];
 }
 
@@ -26,6 +26,21 @@ describe.each(['byte-level', 'byte-fallback', 'word-level'])('%s detokenizer', (
     fc.assert(
       fc.property(ids, (tokens) => {
         expect(piecesOf(tokenizer, tokens).join('')).toBe(tokenizer.decode(tokens));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('the text of a prompt and the pieces that continue it are the text of all tokens', () => {
+    const text = fc.string({ unit: fc.constantFrom('5', '3', 'a', ' ', '🦀', '\n'), maxLength: 30 });
+    fc.assert(
+      fc.property(text, fc.nat(), (whole, place) => {
+        const ids = tokenizer.encode(whole);
+        const prompt = ids.slice(0, place % (ids.length + 1));
+        const before = tokenizer.decode(prompt);
+        fc.pre(!before.endsWith('\uFFFD'));
+        const pieces = piecesOf(tokenizer, ids.slice(prompt.length), lastTokens(tokenizer, prompt));
+        expect(before + pieces.join('')).toBe(tokenizer.decode(ids));
       }),
       { numRuns: 300 },
     );
@@ -62,6 +77,22 @@ test('special tokens have no text', () => {
     '',
     '',
   ]);
+});
+
+test('a continuation has the space before it, also after special tokens, and none where no text comes before', () => {
+  const words = load('word-level');
+  const after = (prompt: string): string =>
+    piecesOf(words, words.encode('5'), lastTokens(words, words.encode(prompt))).join('');
+  expect(['3', '3 <|end|> <|user|>', '<|user|>', ''].map(after)).toEqual([' 5', ' 5', '5', '5']);
+});
+
+test('a character that the prompt leaves incomplete is not taken into account', () => {
+  const tokenizer = load('byte-level');
+  const [first = 0, ...rest] = tokenizer.encode('🦀');
+  const prompt = [...tokenizer.encode('x'), first];
+  expect(lastTokens(tokenizer, prompt)).toEqual(tokenizer.encode('x'));
+  const pieces = piecesOf(tokenizer, [...rest, ...tokenizer.encode('y')], lastTokens(tokenizer, prompt));
+  expect(pieces.join('')).toBe(tokenizer.decode([...rest, ...tokenizer.encode('y')]));
 });
 
 /** Text and state after pieces were pushed, the held text included. */

@@ -3,7 +3,7 @@
  * that may begin in one token and end in another.
  *
  * Both give text as early as it is certain, and in pieces that put together are the whole: for the
- * detokenizer `decode` of all ids, for the matcher all text before the stop string.
+ * detokenizer `decode` of all ids (after those that come before them), for the matcher all text before the stop string.
  */
 import { R3Error } from '../lib/errors.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -15,14 +15,34 @@ export interface Detokenizer {
   end(): string;
 }
 
+const BROKEN = '\uFFFD';
+/** One is enough for a space; more, where the last ones have no text of their own. */
+const CONTEXT_TOKENS = 8;
+
+/**
+ * The last tokens of a prompt, in whose context a text that continues it is decoded: decoders may drop a space at the
+ * start of a text, which between prompt and continuation belongs to the text. Without special tokens, and without a
+ * character that the prompt leaves incomplete.
+ */
+export function lastTokens(tokenizer: Tokenizer, prompt: readonly number[]): number[] {
+  const last: number[] = [];
+  for (let i = prompt.length - 1; i >= 0 && last.length < CONTEXT_TOKENS; i--) {
+    const id = prompt[i] as number;
+    if (!tokenizer.specialIds.has(id)) last.unshift(id);
+  }
+  while (last.length > 0 && tokenizer.decode(last).endsWith(BROKEN)) last.pop();
+  return last;
+}
+
 /**
  * Decodes a short window: the tokens since the last piece and, as context, the tokens of that piece. Their
  * text is the difference of two decodings, so this needs to know nothing of how the tokenizer joins tokens.
  * Text that ends in U+FFFD is held back, because the bytes of a character may still be to come.
+ * `before`: tokens whose text comes before and is not given (`lastTokens`); none for a text that stands on its own.
  */
-export function makeDetokenizer(tokenizer: Tokenizer): Detokenizer {
+export function makeDetokenizer(tokenizer: Tokenizer, before: readonly number[] = []): Detokenizer {
   /** Tokens of the last piece, whose text was given. */
-  let given: number[] = [];
+  let given: readonly number[] = before;
   /** Tokens since then. */
   let open: number[] = [];
   const openText = (): string => tokenizer.decode([...given, ...open]).slice(tokenizer.decode(given).length);
@@ -32,7 +52,7 @@ export function makeDetokenizer(tokenizer: Tokenizer): Detokenizer {
       if (tokenizer.specialIds.has(id)) return '';
       open.push(id);
       const text = openText();
-      if (text === '' || text.endsWith('\uFFFD')) return '';
+      if (text === '' || text.endsWith(BROKEN)) return '';
       given = open;
       open = [];
       return text;

@@ -100,18 +100,22 @@ describe('a process that serves the start model', () => {
     // The ids of the chat's prompt.
     const prompt = [1, 3, 132, 97, 104, 14, 69, 4];
     const cut = await client.completions.create({ ...greedy, prompt, max_tokens: 4, logprobs: 0 });
-    expect(cut.choices[0]).toMatchObject({ text: '92 - ( 64', finish_reason: 'length' });
+    expect(cut.choices[0]).toMatchObject({ text: ' 92 - ( 64', finish_reason: 'length' });
     expect(cut.choices[0]?.logprobs).toMatchObject({
       tokens: [' 92', ' -', ' (', ' 64'],
       text_offset: [0, 3, 5, 7],
     });
     const { choices } = await client.completions.create({ ...greedy, prompt: [prompt, prompt], stop: '64' });
     expect(choices.map(({ text, finish_reason: reason }) => [text, reason])).toEqual([
-      ['92 - ( ', 'stop'],
-      ['92 - ( ', 'stop'],
+      [' 92 - ( ', 'stop'],
+      [' 92 - ( ', 'stop'],
     ]);
     const text = await client.completions.create({ ...greedy, prompt: '92 57 64 to 29', max_tokens: 2 });
     expect(text.usage).toEqual({ prompt_tokens: 5, completion_tokens: 2, total_tokens: 7 });
+    const raw = ['generate', START, '--raw', '--prompt', '92 57 64 to 29', '--max-tokens', '2'];
+    const { stdout } = await workplace.r3(raw);
+    expect(stdout).toBe(`${text.choices[0]?.text}\n`);
+    expect(stdout).toMatch(/^ \S/);
   });
 
   test('a seed repeats an answer, and an answer without one says its seed', async () => {
