@@ -5,11 +5,11 @@
  */
 import type { Command } from 'commander';
 import { auditVerifier } from '../method/audit.ts';
+import { isObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import { generateProblems } from '../tasks/countdown-generator.ts';
 import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
-import { isObject } from '../text/model-files.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, usageError } from './options.ts';
 import { findTask, promptsOption, rowError } from './session.ts';

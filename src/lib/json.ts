@@ -46,6 +46,11 @@ export function checkNotUtf16(bytes: Uint8Array): void {
   }
 }
 
+/** Whether a value is what JSON calls an object. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** The object that a JSON text is. Throws an Error `expected a JSON object, got X`, or one that names a key or number. */
 export function parseJsonObject(text: string): Record<string, unknown> {
   let value: unknown;
@@ -56,11 +61,11 @@ export function parseJsonObject(text: string): Record<string, unknown> {
   }
   // Before anything else looks at the value: what does calls itself at each level.
   checkStructure(text);
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isObject(value)) {
     throw new Error(`expected a JSON object, got ${showValue(value)}`);
   }
   checkNumbers(value);
-  return value as Record<string, unknown>;
+  return value;
 }
 
 /** Throws an Error that names the first number that is not finite: JSON.parse reads 1e400 as Infinity. */

@@ -37,6 +37,7 @@ import {
   writeDirectoryAtomic,
   writeFileAtomic,
 } from '../lib/files.ts';
+import { isObject } from '../lib/json.ts';
 import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
 import type { Episode, Failure, Written } from '../method/episode.ts';
@@ -453,10 +454,6 @@ function isSavedState(value: unknown): value is SavedState {
   const { version, step, counts, sha256 } = value;
   if (sha256 !== undefined && !isObject(sha256)) return false;
   return version === VERSION && Number.isInteger(step) && LOGS.every((log) => Number.isInteger(counts[log]));
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function fileSizes(directory: string, prefix = ''): Record<string, number> {

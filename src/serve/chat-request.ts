@@ -4,8 +4,9 @@
  * Templates see JSON objects as in Python transformers: the text parts of a message joined by newlines (as vLLM joins
  * them), `developer` as `system`, the arguments of earlier tool calls as objects rather than text.
  */
+import { isObject } from '../lib/json.ts';
 import { badField } from './api-error.ts';
-import { checkFields, isObject, readBoolean, readInteger, readObject, type Body } from './fields.ts';
+import { checkFields, readBoolean, readInteger, readObject, type Body } from './fields.ts';
 import { encodeText, readSampling, SAMPLING_FIELDS, withLimit, type Job, type ServedModel } from './job.ts';
 
 const FIELDS = [

@@ -2,13 +2,10 @@
  * Fields of a request body, read strictly: a wrong type is an error that names the field, and so is a field that
  * the server does not honour. `null` counts as left out, as OpenAI's clients send it.
  */
+import { isObject } from '../lib/json.ts';
 import { ApiError, badField } from './api-error.ts';
 
 export type Body = Readonly<Record<string, unknown>>;
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 export interface NumberRange {
   min?: number;

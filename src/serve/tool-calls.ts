@@ -7,7 +7,7 @@
  * white space before it, it is held back. A block that is whole and well-formed is a call; any other stays text, as
  * it is. White space between a call and the text around it is dropped.
  */
-import { isObject } from './fields.ts';
+import { isObject } from '../lib/json.ts';
 
 export interface ToolCall {
   name: string;

@@ -7,8 +7,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { R3Error } from '../lib/errors.ts';
-import { showValue } from '../lib/json.ts';
-import { isObject, readJson, readSpecialTokens, readText } from './model-files.ts';
+import { isObject, showValue } from '../lib/json.ts';
+import { readJson, readSpecialTokens, readText } from './model-files.ts';
 import { TemplateFailure, makeChatTemplate, type ChatTemplate } from './template.ts';
 
 const MORE = 'additional_chat_templates';

@@ -8,16 +8,12 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { R3Error, messageOf } from '../lib/errors.ts';
 import { readTextFile } from '../lib/files.ts';
-import { parseJsonObject } from '../lib/json.ts';
+import { isObject, parseJsonObject } from '../lib/json.ts';
 
 export type JsonObject = Record<string, unknown>;
 
 /** The largest known tokenizer.json, Gemma 3's, has 33 MB. */
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 /** The text of a file, undefined when there is none. Throws R3Error `bad-file`. */
 export function readText(directory: string, name: string): string | undefined {

@@ -15,9 +15,9 @@ import { existsSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { R3Error, messageOf } from '../lib/errors.ts';
-import { showValue } from '../lib/json.ts';
+import { isObject, showValue } from '../lib/json.ts';
 import { makeSplitter, type AddedToken } from './added-tokens.ts';
-import { isObject, readJson, readSpecialTokens } from './model-files.ts';
+import { readJson, readSpecialTokens } from './model-files.ts';
 import { readTokenizerJson } from './tokenizer-json.ts';
 import type { JsonObject } from './model-files.ts';
 

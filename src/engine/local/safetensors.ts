@@ -14,7 +14,7 @@ import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { R3Error, assert, messageOf } from '../../lib/errors.ts';
 import { readFully, storeError, writeFileAtomic } from '../../lib/files.ts';
-import { decodeUtf8, parseJsonObject, showValue } from '../../lib/json.ts';
+import { decodeUtf8, isObject, parseJsonObject, showValue } from '../../lib/json.ts';
 import { F16_LIMIT, bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from './half-floats.ts';
 
 /** The library's own limit on a header. */
@@ -237,7 +237,7 @@ function parseHeader(
   const entries: Entry[] = [];
   for (const [name, value] of Object.entries(header)) {
     if (name === METADATA) {
-      if (!isRecord(value)) throw bad(file, `${METADATA}: expected an object, got ${showValue(value)}`);
+      if (!isObject(value)) throw bad(file, `${METADATA}: expected an object, got ${showValue(value)}`);
       for (const [key, text] of Object.entries(value)) {
         checkName(file, key);
         if (typeof text !== 'string')
@@ -259,7 +259,7 @@ function checkName(file: string, name: string): void {
 }
 
 function parseEntry(file: string, name: string, value: unknown): Entry {
-  if (!isRecord(value)) throw bad(file, `${name}: expected an object, got ${showValue(value)}`);
+  if (!isObject(value)) throw bad(file, `${name}: expected an object, got ${showValue(value)}`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isTensorType(dtype)) {
     throw bad(
@@ -310,10 +310,6 @@ function checkLayout(file: string, entries: readonly Entry[], dataBytes: number)
 
 function isTensorType(value: unknown): value is TensorType {
   return typeof value === 'string' && Object.hasOwn(BITS_PER_ELEMENT, value);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isCounts(value: unknown): value is number[] {
