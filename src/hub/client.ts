@@ -3,8 +3,8 @@
  *
  * The token goes to the hub's own origin and nowhere else: redirects are followed here, one by one. What fails for a
  * reason that may pass (a cut connection, 408, 429, 5xx) is sent again, a limited number of times with growing waits;
- * bytes that arrive start the count again. Messages name places without their queries, which may hold signatures, and
- * never hold the token. Error codes: huggingface_hub 1.33, utils/_http.py.
+ * only a download that goes on starts the count again. Messages name places without their queries, which may hold
+ * signatures, and never hold the token. Error codes: huggingface_hub 1.33, utils/_http.py.
  */
 import { R3Error, messageOf } from '../lib/errors.ts';
 import { oneLine } from '../lib/printable.ts';
@@ -46,6 +46,14 @@ export interface Asked {
 /** A transfer that ended early or cannot be used, though the connection did not say so: it is sent again. */
 export class CutShort extends Error {}
 
+/** What the reader of an answer tells of it. */
+export interface Watch {
+  /** Bytes came: the connection is not dead. */
+  alive(): void;
+  /** More is kept than ever before: resends are counted from 0 again. */
+  goesOn(): void;
+}
+
 interface Problem {
   error: R3Error;
   /** Whether it may pass. */
@@ -55,26 +63,28 @@ interface Problem {
 }
 
 /**
- * Sends a request and hands the answer to `use`, which calls `alive` for what arrives. A HEAD request is answered by
+ * Sends a request and hands the answer to `use`, which tells `watch` of what arrives. A HEAD request is answered by
  * the hub itself: its redirect to another host is the answer. Answers with 416 are handed on too. Throws R3Error
  * `not-found`, `no-access`, `no-network`, `cancelled`, or what `use` throws.
  */
 export async function request<T>(
   hub: Hub,
   asked: Asked,
-  use: (response: Response, alive: () => void) => Promise<T>,
+  use: (response: Response, watch: Watch) => Promise<T>,
 ): Promise<T> {
   for (let failures = 0; ;) {
     const stall = new AbortController();
     const timer = setTimeout(() => stall.abort(), STALL_MS);
-    const alive = (): void => {
-      timer.refresh();
-      failures = 0;
+    const watch: Watch = {
+      alive: () => timer.refresh(),
+      goesOn: () => {
+        failures = 0;
+      },
     };
     let problem: Problem;
     try {
       const response = await follow(hub, asked, AbortSignal.any([hub.signal, stall.signal]));
-      if (response.status < 400 || response.status === 416) return await use(response, alive);
+      if (response.status < 400 || response.status === 416) return await use(response, watch);
       await response.body?.cancel();
       problem = refusal(hub, asked, response);
     } catch (error) {
@@ -95,7 +105,7 @@ export async function request<T>(
 
 /** The JSON at a path of the hub, of at most `maxBytes`. */
 export async function requestJson(hub: Hub, path: string, maxBytes: number): Promise<unknown> {
-  return request(hub, { method: 'GET', path }, async (response, alive) => {
+  return request(hub, { method: 'GET', path }, async (response, { alive }) => {
     const chunks: Uint8Array[] = [];
     let size = 0;
     for await (const chunk of bodyOf(response)) {

@@ -81,11 +81,13 @@ async function fill(
     const resumed = present > 0;
     onBytes(present, 0);
     if (present === sizeBytes) return resumed;
+    /** The most that was ever there: a server that begins again with each send makes no progress. */
+    let furthest = present;
     const headers = (): Record<string, string> => (present === 0 ? {} : { range: `bytes=${present}-` });
     await request(
       hub,
       { method: 'GET', path: address, headers, persistent: true },
-      async (response, alive) => {
+      async (response, { alive, goesOn }) => {
         if (
           response.status === 416 ||
           (response.status === 206 && !continues(response, present, sizeBytes))
@@ -108,6 +110,10 @@ async function fill(
           }
           await writeAt(file, chunk, present);
           present += chunk.length;
+          if (present > furthest) {
+            furthest = present;
+            goesOn();
+          }
           onBytes(present, chunk.length);
         }
         if (present < sizeBytes) throw new CutShort(`${present} of ${sizeBytes} bytes`);

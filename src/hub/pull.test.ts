@@ -389,6 +389,28 @@ describe('a server in trouble', () => {
     expect(notes[0]).toBe(`${error.message}; next try in 1 s`);
   });
 
+  test('that cuts every listing after some bytes is asked six times and no more', async () => {
+    hub.trouble = () => ({ cutAfter: 20 });
+    expect((await failure(pull())).code).toBe('no-network');
+    expect(hub.seen).toHaveLength(6);
+    expect(waits).toEqual([1000, 2000, 4000, 8000, 16_000]);
+  });
+
+  test('that begins each file anew and never ends it is left', async () => {
+    hub.trouble = ({ host }) => (host === 'files' ? { ignoresRange: true, cutAfter: 1000 } : undefined);
+    expect((await failure(pull())).code).toBe('no-network');
+    const sends = hub.seen.filter(({ host }) => host === 'files').length;
+    // Six, or a few more where a cut connection loses bytes that a later one brings.
+    expect(sends).toBeGreaterThanOrEqual(6);
+    expect(sends).toBeLessThanOrEqual(12);
+  });
+
+  test('that cuts a download more often than six times is asked as long as bytes come', async () => {
+    hub.trouble = ({ host }) => (host === 'files' ? { cutAfter: 400 } : undefined);
+    expectWhole(await pull());
+    expect(hub.seen.filter(({ host }) => host === 'files').length).toBeGreaterThan(6);
+  });
+
   test.each([
     [{ 'retry-after': '7' }, 7000],
     [{ ratelimit: '"api";r=0;t=55' }, 55_000],
