@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
@@ -26,6 +26,13 @@ beforeEach(() => {
   env = { HF_ENDPOINT: hub.endpoint, HF_HOME: home, HF_TOKEN: TOKEN };
 });
 const snapshot = (): string => join(cache, 'snapshots', REPOSITORY.commit);
+
+/** A folder of a test's own, that it may damage. */
+function copyOf(model: string): string {
+  const folder = join(root, `local-${runs++}`);
+  cpSync(model, folder, { recursive: true });
+  return folder;
+}
 
 async function pull(...args: string[]): Promise<Outcome> {
   const outcome = await runInPlace(['pull', ...args], env);
@@ -60,30 +67,79 @@ describe('r3 pull', () => {
   });
 
   test('of a folder checks it and leaves it where it is', async () => {
-    const folder = join(root, 'local');
-    mkdirSync(folder);
-    writeFileSync(join(folder, 'config.json'), '{}');
-    expect(await pull(folder)).toMatchObject({
-      code: 1,
-      stderr: expect.stringMatching(
-        /expected weights in model\.safetensors or in shards .*, got none\n$/,
-      ) as unknown,
-    });
-    writeFileSync(join(folder, 'model.safetensors'), 'w');
+    const folder = copyOf('test/fixtures/families/stored-shards');
     expect(await pull(folder)).toMatchObject({ code: 0, stdout: `${folder}\n` });
-    expect(JSON.parse((await pull(folder, '--json')).stdout)).toEqual({
+    const result = JSON.parse((await pull(folder, '--json')).stdout) as { files: string[]; bytes: number };
+    expect(result).toMatchObject({
       repository: null,
       revision: null,
       commit: null,
       directory: folder,
-      files: ['config.json', 'model.safetensors'],
-      bytes: 3,
       downloadedBytes: 0,
     });
+    expect(result.files).toContain('model.safetensors.index.json');
+    expect(result.bytes).toBe(result.files.reduce((sum, file) => sum + statSync(join(folder, file)).size, 0));
     expect(hub.seen).toEqual([]);
   });
 
+  test.each<[string, (folder: string) => void, string]>([
+    ['weights that are cut', (folder) => truncateSync(join(folder, 'model.safetensors'), 9000), 'expected'],
+    [
+      'no weights',
+      (folder) => rmSync(join(folder, 'model.safetensors')),
+      'model.safetensors: expected the weights, got no such file',
+    ],
+    [
+      'the config of another model',
+      (folder) => cpSync('models/start/config.json', join(folder, 'config.json')),
+      'Are all files of the same model?',
+    ],
+    [
+      'no config',
+      (folder) => rmSync(join(folder, 'config.json')),
+      'expected a model folder in the Hugging Face layout, got no config.json',
+    ],
+  ])('of a folder with %s is one error', async (_, damage, message) => {
+    const folder = copyOf('test/fixtures/families/qwen2');
+    expect((await pull(folder)).code).toBe(0);
+    damage(folder);
+    const { code, stdout, stderr } = await pull(folder, '--json');
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toContain(message);
+    expect(stderr).toContain(folder);
+  });
+
+  test('of an adapter that r3 wrote checks the adapter and its base model', async () => {
+    const [base, folder] = [copyOf('test/fixtures/families/qwen2'), copyOf('test/fixtures/families/qwen2')];
+    cpSync(join(base, 'lora'), folder, { recursive: true });
+    rmSync(join(folder, 'model.safetensors'));
+    const path = join(folder, 'adapter_config.json');
+    const config = JSON.parse(readFileSync(path, 'utf8')) as object;
+    writeFileSync(path, JSON.stringify({ ...config, base_model_name_or_path: base }));
+    const { code, stdout, stderr } = await pull(folder, '--json');
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect((JSON.parse(stdout) as { files: string[] }).files).toContain('adapter_model.safetensors');
+    truncateSync(join(base, 'model.safetensors'), 9000);
+    expect((await pull(folder)).stderr).toContain(join(base, 'model.safetensors'));
+    truncateSync(join(folder, 'adapter_model.safetensors'), 9000);
+    expect((await pull(folder)).stderr).toContain(join(folder, 'adapter_model.safetensors'));
+  });
+
+  test('by name of an adapter that r3 wrote brings a folder that commands find', async () => {
+    const adapter = {
+      'adapter_config.json': '{}',
+      'adapter_model.safetensors': 'weights',
+      'config.json': '{}',
+    };
+    const repository = makeRepository(adapter);
+    hub.repositories.set('org/adapter', repository);
+    const { code, stdout } = await pull('org/adapter');
+    expect(code).toBe(0);
+    expect(findModel('org/adapter', env)).toBe(stdout.trim());
+  });
+
   test.each([
+    [['package.json'], 'model: expected a folder or a name on the hub, got the file package.json'],
     [
       ['../x'],
       'model: expected a folder that exists or a name such as Qwen/Qwen2.5-0.5B-Instruct, got "../x"',

@@ -4,15 +4,17 @@
  * The last line on stdout is the folder; what to try next is said on stderr. The token is read from where those tools
  * keep it and is never shown.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
-import { checkModelFolder, modelFilesOf } from '../hub/model-files.ts';
+import { checkModelDirectory } from '../engine/local/directory.ts';
+import { modelFilesOf } from '../hub/model-files.ts';
 import { tryModelName, type ModelName } from '../hub/name.ts';
 import { pullModel, type Pulled } from '../hub/pull.ts';
 import { readHubSettings } from '../hub/settings.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { bytesText } from './memory.ts';
 import { addExamples, usageError } from './options.ts';
+import { baseOf, checkModel } from './session.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
 interface Flags {
@@ -28,7 +30,7 @@ type Result = Omit<Pulled, 'repository' | 'revision' | 'commit'> & {
 export function define(command: Command, io: Io): void {
   command
     .description(
-      'Downloads a model into the cache of the Hugging Face tools: resumes, checks every file, loads nothing twice. A folder is checked and left where it is.',
+      'Downloads a model into the cache of the Hugging Face tools: resumes, checks every file, loads nothing twice. Of a folder, config and the headers and shards of the weights are checked.',
     )
     .argument('<model>', 'org/name, org/name@revision, or a folder')
     .option('--revision <rev>', 'branch, tag or commit (default: main)')
@@ -47,14 +49,15 @@ export function define(command: Command, io: Io): void {
 }
 
 async function pull(name: string, flags: Flags, io: Io): Promise<void> {
-  const result = existsSync(name) ? local(name, flags) : await download(parseName(name, flags), io);
+  const result = existsSync(name) ? local(name, flags, io) : await download(parseName(name, flags), io);
   if (flags.json === true) {
     printJson(io, result);
     return;
   }
   const { repository, revision, commit, directory, files, bytes, downloadedBytes } = result;
   const about = `${files.length} files, ${bytesText(bytes)}`;
-  if (repository === null) io.note(`${about}: a whole model, nothing to download`);
+  if (repository === null)
+    io.note(`${about}: whole by config and headers of the weights, nothing to download`);
   else {
     const loaded = downloadedBytes === 0 ? 'nothing new' : `${bytesText(downloadedBytes)} downloaded`;
     io.note(`${repository}, ${revision ?? ''}: commit ${commit ?? ''}, ${about}, ${loaded}`);
@@ -63,11 +66,15 @@ async function pull(name: string, flags: Flags, io: Io): Promise<void> {
   printLine(io, directory);
 }
 
-function local(directory: string, { revision }: Flags): Result {
+function local(directory: string, { revision }: Flags, { env }: Io): Result {
+  if (!statSync(directory).isDirectory()) {
+    throw usageError(`model: expected a folder or a name on the hub, got the file ${directory}`);
+  }
   if (revision !== undefined) {
     throw usageError(`--revision: expected a name on the hub, got the folder ${directory}`);
   }
-  checkModelFolder(directory);
+  checkModel(directory);
+  checkModelDirectory(directory, { base: baseOf(directory, env) });
   return {
     repository: null,
     revision: null,

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { checkModelFolder, chooseFiles, missingFiles, modelFilesOf } from './model-files.ts';
+import { chooseFiles, missingFiles, modelFilesOf } from './model-files.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'r3-model-files-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -59,8 +59,18 @@ describe('of a repository', () => {
     expect(chooseFiles('o/m', [...BASE, ...shards])).toEqual(BASE);
   });
 
-  test('an adapter is taken', () => {
-    const adapter = ['adapter_config.json', 'adapter_model.safetensors'];
+  test.each([
+    [['adapter_config.json', 'adapter_model.safetensors']],
+    [['adapter_config.json', 'adapter_model.safetensors', 'config.json', 'tokenizer.json']],
+    [
+      [
+        'adapter_config.json',
+        'adapter_model-00001-of-00001.safetensors',
+        'adapter_model.safetensors.index.json',
+        'model.safetensors',
+      ],
+    ],
+  ])('an adapter is taken: %j', (adapter) => {
     expect(chooseFiles('o/m', adapter)).toEqual(adapter);
   });
 
@@ -90,11 +100,20 @@ describe('of a repository', () => {
     [['model.safetensors'], 'o/m: expected a model with a config.json, got a repository without'],
     [
       ['config.json', 'pytorch_model.bin'],
-      /got "pytorch_model\.bin", a pickle, .* convert it .*save_pretrained/,
+      'o/m/pytorch_model.bin: expected model.safetensors, got a pickle file, which can run any program when it is opened and is not read. If you trust it, convert it in Python with transformers: AutoModelForCausalLM.from_pretrained("o/m").save_pretrained(\'OUT\')',
     ],
-    [['config.json', 'm.Q4.gguf'], /got "m\.Q4\.gguf"; choose the repository that it was made from/],
-    [['config.json'], /^o\/m: expected weights in model\.safetensors or in shards .*, got none$/],
-    [['config.json', 'onnx/model.safetensors'], /got none$/],
+    [
+      ['config.json', 'm.Q4.gguf'],
+      'got a GGUF file, which is not read. Take the model that it was made from',
+    ],
+    [['config.json'], 'o/m/model.safetensors: expected the weights, got no such file'],
+    [['config.json', 'onnx/model.safetensors'], 'o/m/model.safetensors: expected the weights'],
+    [['config.json', 'onnx/model-00001-of-00002.safetensors'], 'o/m/model.safetensors: expected the weights'],
+    [['adapter_config.json'], 'o/m/adapter_model.safetensors: expected the weights'],
+    [
+      ['config.json', 'adapter_config.json', 'model.safetensors'],
+      "expected an adapter's weights, got a model's",
+    ],
   ])('%j is refused', (paths, message) => {
     expect(() => chooseFiles('o/m', paths)).toThrow(message);
   });
@@ -113,27 +132,34 @@ describe('a folder', () => {
     ).toEqual([]);
   });
 
+  test('with an adapter_config.json is an adapter, as r3 writes it, beside the config.json of its base', () => {
+    const adapter = { 'config.json': '{}', 'adapter_config.json': '{}' };
+    expect(missingFiles(folder(adapter))).toEqual(['adapter_model.safetensors']);
+    expect(missingFiles(folder({ ...adapter, 'model.safetensors': '' }))).toEqual([
+      'adapter_model.safetensors',
+    ]);
+    expect(missingFiles(folder({ ...adapter, 'adapter_model.safetensors': '' }))).toEqual([]);
+    const map = index('a.safetensors');
+    expect(missingFiles(folder({ ...adapter, 'adapter_model.safetensors.index.json': map }))).toEqual([
+      'a.safetensors',
+    ]);
+  });
+
   test('lacks the shards that its index names and that are not there', () => {
-    const directory = folder({ 'config.json': '{}', 'model.safetensors.index.json': index('a', 'b', 'a') });
-    expect(missingFiles(directory)).toEqual(['a', 'b']);
-    expect(() => checkModelFolder(directory)).toThrow(
-      `${directory}: expected a whole model, got a folder without a`,
+    const map = index('a.safetensors', 'b.safetensors', 'a.safetensors');
+    const directory = folder({ 'config.json': '{}', 'model.safetensors.index.json': map });
+    expect(missingFiles(directory)).toEqual(['a.safetensors', 'b.safetensors']);
+  });
+
+  test('with an index that an engine refuses is refused in the same words', () => {
+    const directory = folder({
+      'config.json': '{}',
+      'model.safetensors.index.json': index('sub/a.safetensors'),
+    });
+    const path = join(directory, 'model.safetensors.index.json');
+    expect(() => missingFiles(directory)).toThrow(
+      `${path}: weight_map: layer.0: expected the plain name of a .safetensors file in the same folder, got "sub/a.safetensors"; copy or download it again`,
     );
-  });
-
-  test.each([
-    ['[', /expected a JSON object/],
-    ['{}', /weight_map: expected the shard of each tensor, got none/],
-    [index('../a.safetensors'), /weight_map: expected names of files beside it, got "\.\.\/a\.safetensors"/],
-    [index(3), /weight_map: expected names of files beside it, got 3/],
-  ])('with the index %s is refused', (text, message) => {
-    const directory = folder({ 'config.json': '{}', 'model.safetensors.index.json': text });
-    expect(() => missingFiles(directory)).toThrow(message);
-  });
-
-  test('with nothing but a pickle is refused', () => {
-    const directory = folder({ 'config.json': '{}', 'pytorch_model.bin': '' });
-    expect(() => checkModelFolder(directory)).toThrow(/a pickle, which can run any code/);
   });
 
   test('is listed with the bytes of what a model needs', () => {

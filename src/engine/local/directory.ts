@@ -11,6 +11,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { R3Error } from '../../lib/errors.ts';
 import { writeDirectoryAtomic, writeFileAtomic } from '../../lib/files.ts';
 import { hash32 } from '../../lib/rng.ts';
+import type { WeightsKind } from '../../lib/weights-index.ts';
 import {
   ADAPTER_CONFIG,
   adapterConfigJson,
@@ -81,6 +82,21 @@ export function openedConfig(directory: string, { base, contextLength }: OpenOpt
   return withContext(loadModelConfig(configFolder(directory, base)).config, contextLength);
 }
 
+/**
+ * Throws what `openModel` throws for a directory that is not whole. Reads configs, indexes and the headers of the
+ * weights, and no values.
+ */
+export function checkModelDirectory(directory: string, { base }: Pick<OpenOptions, 'base'> = {}): void {
+  const folder = configFolder(directory, base);
+  const { config } = loadModelConfig(folder);
+  const layout = makeLayout(config);
+  if (isAdapterFolder(directory)) {
+    const { parameters } = makeLoraLayout(layout, loadAdapterConfig(directory).options);
+    openTensors(directory, 'adapter_model', parameters, config).close();
+  }
+  openTensors(folder, 'model', layout.parameters, config).close();
+}
+
 function openBase(directory: string, { initSeed, contextLength }: OpenOptions): LoadedModel {
   const { text, config: full } = loadModelConfig(directory);
   const config = withContext(full, contextLength);
@@ -102,13 +118,7 @@ function openBase(directory: string, { initSeed, contextLength }: OpenOptions): 
       close: () => undefined,
     };
   }
-  const files = openWeights(directory);
-  try {
-    checkTensors(files, layout.parameters, config);
-  } catch (error) {
-    files.close();
-    throw error;
-  }
+  const files = openTensors(directory, 'model', layout.parameters, config);
   return { ...common, modelHash: files.hash(), read: readChecked(files), close: () => files.close() };
 }
 
@@ -143,6 +153,23 @@ function baseFolder(directory: string, base: string | undefined): string {
     'bad-file',
     `${join(directory, ADAPTER_CONFIG)}: base_model_name_or_path: expected the folder of the adapter's base model, got ${JSON.stringify(base ?? null)}. Download it (r3 pull), or write the path of its folder there.`,
   );
+}
+
+/** The weights of a folder, which hold these parameters and nothing else. */
+function openTensors(
+  directory: string,
+  kind: WeightsKind,
+  parameters: readonly Parameter[],
+  config: ModelConfig,
+): WeightsFiles {
+  const files = openWeights(directory, kind);
+  try {
+    checkTensors(files, parameters, config);
+    return files;
+  } catch (error) {
+    files.close();
+    throw error;
+  }
 }
 
 /** The files hold these parameters, in these shapes, and nothing else. */

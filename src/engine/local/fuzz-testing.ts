@@ -9,11 +9,11 @@
 import { R3Error, messageOf } from '../../lib/errors.ts';
 import { decodeUtf8, parseJsonObject } from '../../lib/json.ts';
 import { makeRng, type Rng } from '../../lib/rng.ts';
+import { parseWeightsIndex } from '../../lib/weights-index.ts';
 import { parseJson, specialTokensOf } from '../../text/model-files.ts';
 import { eosIdsOf } from '../../text/tokenizer.ts';
 import { parseModelConfig } from './config.ts';
 import { makeSafetensorsFile } from './safetensors.ts';
-import { parseIndex } from './weights-files.ts';
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 
@@ -257,7 +257,7 @@ const READERS: Readonly<Record<string, Reader>> = {
       },
     }),
     read(bytes) {
-      for (const shard of parseIndex(PATH, bytes).keys()) {
+      for (const shard of parseWeightsIndex(PATH, bytes).keys()) {
         if (/[/\\]|^\.\.?$/.test(shard)) throw new Error(`a shard name that leads elsewhere: ${shard}`);
       }
     },

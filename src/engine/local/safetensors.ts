@@ -15,12 +15,11 @@ import { endianness } from 'node:os';
 import { R3Error, assert, messageOf } from '../../lib/errors.ts';
 import { readFully, storeError, writeFileAtomic } from '../../lib/files.ts';
 import { decodeUtf8, isObject, parseJsonObject, showValue } from '../../lib/json.ts';
+import { MAX_TENSOR_NAME_LENGTH } from '../../lib/weights-index.ts';
 import { F16_LIMIT, bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from './half-floats.ts';
 
 /** The library's own limit on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
-/** Published names stay under 150; a longer one would fill an error message. */
-export const MAX_NAME_LENGTH = 1024;
 /** PyTorch's own limit on the dimensions of a tensor. */
 const MAX_RANK = 64;
 const ALIGNMENT = 8;
@@ -254,8 +253,11 @@ function parseHeader(
 }
 
 function checkName(file: string, name: string): void {
-  if (name.length <= MAX_NAME_LENGTH) return;
-  throw bad(file, `expected names of at most ${MAX_NAME_LENGTH} characters, got one of ${name.length}`);
+  if (name.length <= MAX_TENSOR_NAME_LENGTH) return;
+  throw bad(
+    file,
+    `expected names of at most ${MAX_TENSOR_NAME_LENGTH} characters, got one of ${name.length}`,
+  );
 }
 
 function parseEntry(file: string, name: string, value: unknown): Entry {

@@ -6,14 +6,9 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { sha256File } from '../../lib/files.ts';
+import type { WeightsKind } from '../../lib/weights-index.ts';
 import { writeSafetensors, type WritableTensor } from './safetensors.ts';
-import {
-  findWeights,
-  openWeights,
-  saveWeights,
-  type WeightsFiles,
-  type WeightsKind,
-} from './weights-files.ts';
+import { findWeights, openWeights, saveWeights, type WeightsFiles } from './weights-files.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'weights-files-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
@@ -230,7 +225,7 @@ test.each<[string, WeightsKind, string]>([
   [
     'pytorch_model.bin',
     'model',
-    "got a pickle file, which can run any program when it is opened and is not read. If you trust it, convert it in Python with transformers: AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('OUT')",
+    `got a pickle file, which can run any program when it is opened and is not read. If you trust it, convert it in Python with transformers: AutoModelForCausalLM.from_pretrained("FOLDER").save_pretrained('OUT')`,
   ],
   ['consolidated.00.pth', 'model', 'got a pickle file'],
   ['model.pt', 'model', 'got a pickle file'],
@@ -239,14 +234,14 @@ test.each<[string, WeightsKind, string]>([
     'adapter_model',
     "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('BASE')",
   ],
-  ['model-q4.gguf', 'model', 'got a GGUF file, which is not read. Take the folder that it was made from'],
+  ['model-q4.gguf', 'model', 'got a GGUF file, which is not read. Take the model that it was made from'],
   [A, 'model', `expected the index of ${A} and the other shards, got no such file`],
   ['model.safetensors', 'adapter_model', "expected an adapter's weights, got a model's (model.safetensors)"],
   ['training_args.bin', 'model', 'expected the weights, got no such file'],
 ])('a folder with only %s is refused', (name, kind, message) => {
   write('config.json', {});
   write(name, 'not opened');
-  expect(() => open(kind)).toThrow(message);
+  expect(() => open(kind)).toThrow(message.replace('FOLDER', folder));
 });
 
 test('a folder that is absent, and a folder in place of the index, are refused', () => {
