@@ -3,7 +3,7 @@ import { explainKernels, loadKernels } from '../../kernels/load.ts';
 import type { Ops } from '../../kernels/ops.ts';
 import type { Datum } from '../engine.ts';
 import { makeCore, type LocalCore, type LocalEngineOptions } from './core.ts';
-import { planActivations } from './trainer.ts';
+import { planActivations } from './passes.ts';
 import { randomTokens, sampleAll, tinyConfig, tinyModel, tinyVariants } from './testing.ts';
 import type { ReadParameter } from './weights.ts';
 

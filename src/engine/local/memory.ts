@@ -12,7 +12,7 @@ import { LOGITS_CHUNK } from './decoder.ts';
 import { makeLoraLayout, widestAdapter, type LoraOptions } from './lora.ts';
 import { countRopeTables } from './rope.ts';
 import { ROWS_PER_STEP, cachePages } from './sampler.ts';
-import { logitRows, planActivations } from './trainer.ts';
+import { logitRows, planActivations } from './passes.ts';
 import { backwardType, makeLayout, MATRICES, type Matrix } from './weights.ts';
 
 export interface MemoryOptions {
