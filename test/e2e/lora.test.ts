@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { makeModel, makeWorkplace } from './r3.ts';
+import { hasStepped, interruptWhen, makeModel, makeWorkplace } from './r3.ts';
 
 const TRAIN = [
   'train',
@@ -64,15 +64,7 @@ test('the run leaves an adapter that commands take where they take a model', asy
 test('a run that is stopped and resumed has the same adapter, to the byte', async () => {
   const stopped = await r3([...TRAIN, '--steps', '12', '--run', 'stopped'], {
     env: { CI: '1' },
-    during: (child) => {
-      const metrics = join(folder, 'stopped/metrics.jsonl');
-      const timer = setInterval(() => {
-        if (!existsSync(metrics) || readFileSync(metrics).length === 0) return;
-        clearInterval(timer);
-        child.kill('SIGINT');
-      }, 5);
-      child.on('exit', () => clearInterval(timer));
-    },
+    during: (child) => interruptWhen(child, () => hasStepped(join(folder, 'stopped'))),
   });
   expect(stopped.code, stopped.stderr).toBe(130);
   await done(['train', '--resume', 'stopped']);

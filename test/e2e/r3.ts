@@ -5,7 +5,7 @@
  * numbers about half of the time, so that there are failures to reflect on and retries that pass.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,6 +34,22 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** Called with the process once it runs. */
   during?: (child: ChildProcess) => void;
+}
+
+/** Ctrl-C, as soon as `when` says so. */
+export function interruptWhen(child: ChildProcess, when: () => boolean): void {
+  const timer = setInterval(() => {
+    if (!when()) return;
+    clearInterval(timer);
+    child.kill('SIGINT');
+  }, 5);
+  child.on('exit', () => clearInterval(timer));
+}
+
+/** Whether a run has written the metrics of a step. */
+export function hasStepped(run: string): boolean {
+  const metrics = join(run, 'metrics.jsonl');
+  return existsSync(metrics) && statSync(metrics).size > 0;
 }
 
 export function makeWorkplace(): Workplace {

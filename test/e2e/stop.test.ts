@@ -4,7 +4,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
-import { makeWorkplace, type Outcome } from './r3.ts';
+import { interruptWhen, makeWorkplace, type Outcome } from './r3.ts';
 
 const workplace = makeWorkplace();
 const { r3, folder, write } = workplace;
@@ -20,12 +20,7 @@ function stopped(args: readonly string[], when: (stderr: string) => boolean): Pr
     during: (child) => {
       let stderr = '';
       child.stderr?.on('data', (data: Buffer) => (stderr += data.toString()));
-      const timer = setInterval(() => {
-        if (!when(stderr)) return;
-        clearInterval(timer);
-        child.kill('SIGINT');
-      }, 5);
-      child.on('exit', () => clearInterval(timer));
+      interruptWhen(child, () => when(stderr));
     },
   });
 }

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeRng } from '../../src/lib/rng.ts';
-import { makeModel, makeWorkplace } from './r3.ts';
+import { hasStepped, interruptWhen, makeModel, makeWorkplace } from './r3.ts';
 
 const TASK = [
   '--task',
@@ -67,15 +67,7 @@ describe('resumed to its end, a run has the same bytes as one that was never sto
   test('after Ctrl-C, which says how to go on', async () => {
     const stopped = await r3([...TRAIN, ...STEPS, '--run', 'stopped'], {
       env: { CI: '1' },
-      during: (child) => {
-        const metrics = join(folder, 'stopped/metrics.jsonl');
-        const timer = setInterval(() => {
-          if (!existsSync(metrics) || readFileSync(metrics).length === 0) return;
-          clearInterval(timer);
-          child.kill('SIGINT');
-        }, 5);
-        child.on('exit', () => clearInterval(timer));
-      },
+      during: (child) => interruptWhen(child, () => hasStepped(join(folder, 'stopped'))),
     });
     expect(stopped.code, stopped.stderr).toBe(130);
     expect(stopped.stderr).toMatch(/stopped after step \d+ of 40, .*r3 train --resume stopped\n/);

@@ -181,7 +181,14 @@ export function project(
 }
 
 /** y += x, row by row. */
-function addRows(ops: Ops, work: Workspace, R: number, C: number, x: Float32Array, y: Float32Array): void {
+export function addRows(
+  ops: Ops,
+  work: Workspace,
+  R: number,
+  C: number,
+  x: Float32Array,
+  y: Float32Array,
+): void {
   const own = work.ints(
     'add/own',
     Int32Array.from({ length: R }, (_, r) => r),

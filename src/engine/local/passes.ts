@@ -93,7 +93,8 @@ export function makePasses(datums: readonly Datum[], share: boolean, maxRows: nu
   return split(members);
 }
 
-function at<T>(list: ArrayLike<T>, index: number): T {
+/** An element that must be there. */
+export function at<T>(list: ArrayLike<T>, index: number): T {
   assert(index >= 0 && index < list.length, `index ${index} of ${list.length}`);
   return list[index] as T;
 }

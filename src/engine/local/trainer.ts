@@ -15,6 +15,7 @@ import { hash32 } from '../../lib/rng.ts';
 import { PAGE_SIZE } from '../../kernels/ops.ts';
 import type { AdamParams, Datum, StepResult } from '../engine.ts';
 import {
+  addRows,
   attentionShape,
   computeLogits,
   embed,
@@ -28,7 +29,7 @@ import {
   type Rows,
   type ScratchBuffers,
 } from './decoder.ts';
-import { inputLength, logitRows, makePasses, planActivations, type Pass } from './passes.ts';
+import { at, inputLength, logitRows, makePasses, planActivations, type Pass } from './passes.ts';
 import {
   backwardType,
   MATRICES,
@@ -272,7 +273,7 @@ export function makeTrainer(
     const own = work.floats('dDropped', R * w.in);
     ops.gemm(R, w.in, width, dHidden, width, 1, w.adapter.downBack, own, false, 'f32');
     ops.dropout(R, w.in, own, options.dropout.rate, mask, 0, own);
-    ops.scatterAdd(R, w.in, own, ownRows(R), dx);
+    addRows(ops, work, R, w.in, own, dx);
   }
 
   /** dh = scale dy B, the derivative by what lies between the adapter's matrices. [R, width] */
@@ -347,13 +348,6 @@ export function makeTrainer(
     const packed = work.floats('packed', ops.packedLength(R, N, type));
     ops.pack(packed, b, R, N, 0, N, strideB, 1, type);
     ops.gemm(M, N, R, a, 1, strideA, packed, sum, true, type);
-  }
-
-  function ownRows(R: number): Int32Array {
-    return work.ints(
-      'add/own',
-      Int32Array.from({ length: R }, (_, r) => r),
-    );
   }
 
   /** From the derivative by each log-probability to the derivative by the last layer's output. */
@@ -635,9 +629,4 @@ function named<Name extends string>(
   return Object.fromEntries(
     Object.entries<number>(widths).map(([name, width]) => [name, make(name as Name, width)]),
   ) as Record<Name, Float32Array>;
-}
-
-function at<T>(list: ArrayLike<T>, index: number): T {
-  assert(index >= 0 && index < list.length, `index ${index} of ${list.length}`);
-  return list[index] as T;
 }
