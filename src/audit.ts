@@ -53,29 +53,27 @@ export async function audit<P extends Problem>(
     AUDIT_STEP,
   );
   const episodes = played.map(({ episode }) => episode);
-  const samples = played.map(({ episode: { reflection }, prompt }) => ({
-    prompt,
-    reflection: reflection.tokens,
-    datum: reflectionDatum(prompt, reflection.tokens),
-  }));
+  const reflections = episodes.flatMap(({ reflection }) => reflection ?? []);
+  const samples = played.flatMap(({ episode: { reflection }, prompt }) =>
+    reflection === null
+      ? []
+      : [{ prompt, reflection: reflection.tokens, datum: reflectionDatum(prompt, reflection.tokens) }],
+  );
   const scored = await player.engine.logprobs(
     samples.map((s) => s.datum),
     { temperature: player.options.temperature },
   );
   const template = checkTemplate(player.format);
   return [
-    auditVerifier(player.task, problems, player.prompts),
+    await auditVerifier(player.task, problems, player.prompts),
     auditTemplate(
       template.prefixPreserving,
       template.detail === '' ? 'earlier turns stay as they are' : template.detail,
     ),
-    auditStopTokens(
-      episodes.map((e) => e.reflection),
-      player.format.stopIds,
-    ),
+    auditStopTokens(reflections, player.format.stopIds),
     auditMask(samples),
     auditLogprobs(
-      episodes.map((e) => e.reflection.logprobs),
+      reflections.map((reflection) => reflection.logprobs),
       scored,
       tolerance,
     ),

@@ -7,8 +7,8 @@
  * What each draws depends on (seed, step, place) alone.
  */
 import { hash32 } from './lib/rng.ts';
-import type { Episode, Failure, Problem } from './method/episode.ts';
-import type { Player } from './player.ts';
+import { passed, type Episode, type Failure, type Problem } from './method/episode.ts';
+import type { Player, Try } from './player.ts';
 
 /** An episode and the ids before its reflection. */
 export interface Played<P extends Problem> {
@@ -32,7 +32,7 @@ export async function collect<P extends Problem>(
 
 async function playGroup<P extends Problem>(
   player: Player<P>,
-  { id, problem, attempt }: Failure<P>,
+  { id, problem, attempt, verdict }: Failure<P>,
   groupSize: number,
   seed: number,
   step: number,
@@ -49,15 +49,22 @@ async function playGroup<P extends Problem>(
         index,
         problem,
         attempt,
+        attemptScore: verdict,
         reflection,
         retry: retry?.written ?? null,
-        score: retry?.verdict ?? null,
-        // A reflection that never ends has earned nothing.
-        reward: retry?.verdict.ok === true ? 1 : 0,
+        score: retry?.score ?? null,
+        reward: rewardOf(retry),
         advantage: null,
         ...player.task.describeReflection?.(problem, attempt.text, reflection.text),
       };
       return { episode, prompt: asked.tokens };
     }),
   );
+}
+
+/** A reflection that never ends has earned nothing; one whose retry could not be judged has no reward. */
+function rewardOf(retry: Try | null): number | null {
+  if (retry === null) return 0;
+  const pass = passed(retry.score);
+  return pass === null ? null : Number(pass);
 }

@@ -14,7 +14,7 @@ import {
   type WriterByReaderOutcomes,
 } from './method/controls.ts';
 import { reflectionDatum } from './method/datum.ts';
-import type { Problem, Written } from './method/episode.ts';
+import { passed, type Problem, type Score, type Written } from './method/episode.ts';
 import { reflectionProfile, type ReflectionProfile } from './method/profile.ts';
 import { first, type Player, type Try } from './player.ts';
 import type { Conversation } from './text/chat.ts';
@@ -51,6 +51,7 @@ export interface FailedTry<P extends Problem> {
   /** The problem's place in the evaluation. */
   place: number;
   attempt: Written;
+  attemptScore: Score;
   /** The conversation up to the request for a reflection. */
   asked: Conversation;
   reflection: Written;
@@ -91,7 +92,7 @@ export async function evaluate<P extends Problem>(
         freshAttempts: [],
       };
       rows[place] = row;
-      if (attempt.verdict.ok) {
+      if (passed(attempt.score) !== false) {
         tick();
         return null;
       }
@@ -100,7 +101,15 @@ export async function evaluate<P extends Problem>(
       const retry = await player.retryAfter(problem, asked, reflection, hash32(seed, STREAM.retry, place));
       row.secondTry = trialOf(retry, reflection);
       tick();
-      return { problem, place, attempt: attempt.written, asked, reflection, retry };
+      return {
+        problem,
+        place,
+        attempt: attempt.written,
+        attemptScore: attempt.score,
+        asked,
+        reflection,
+        retry,
+      };
     },
   );
   const failed = failures.filter((f) => f !== null);
@@ -156,7 +165,7 @@ function foreignReflection<P extends Problem>(
 
 function trialOf(tried: Try | null, reflection?: Written): Trial {
   return {
-    passed: tried?.verdict.ok ?? false,
+    passed: tried === null ? false : passed(tried.score),
     tokens: (tried?.written.tokens.length ?? 0) + (reflection?.tokens.length ?? 0),
   };
 }
@@ -199,12 +208,12 @@ export async function crossReadings<P extends Problem>(
     onDone?.();
     return reflection;
   });
-  const read = (reader: Player<P>, reflections: readonly Written[]): Promise<boolean[]> =>
+  const read = (reader: Player<P>, reflections: readonly Written[]): Promise<(boolean | null)[]> =>
     mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }, i) => {
       const seedHere = hash32(seed, STREAM.cross, place);
       const retry = await reader.retryAfter(problem, asked, reflections[i] as Written, seedHere);
       onDone?.();
-      return retry?.verdict.ok ?? false;
+      return retry === null ? false : passed(retry.score);
     });
   return {
     startStart: await read(start, byStart),

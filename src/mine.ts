@@ -6,7 +6,7 @@
  */
 import { mapConcurrent } from './lib/concurrent.ts';
 import { hash32 } from './lib/rng.ts';
-import type { Failure, Problem } from './method/episode.ts';
+import { passed, type Failure, type Problem } from './method/episode.ts';
 import { failureId, type Player } from './player.ts';
 
 /** Problems under way at a time: enough to fill the engine's batch. */
@@ -25,6 +25,8 @@ export interface Mined<P extends Problem> {
   failures: Failure<P>[];
   attempts: number;
   passed: number;
+  /** Attempts that the verifier could not judge: neither passed nor failed. */
+  unscored: number;
 }
 
 export async function mine<P extends Problem>(
@@ -39,10 +41,11 @@ export async function mine<P extends Problem>(
   const perProblem = await mapConcurrent(problems, CONCURRENCY, async (problem, i) => {
     const requestSeed = hash32(seed, STREAM, i);
     const tries = await player.attempt(problem, samples, requestSeed);
-    const failed = tries.filter((t) => !t.verdict.ok).length;
+    const failed = tries.filter(({ score }) => passed(score) === false).length;
+    const unscored = tries.filter(({ score }) => passed(score) === null).length;
     const failures = tries
-      .flatMap(({ written, verdict }, sampleIndex): Failure<P>[] =>
-        verdict.ok
+      .flatMap(({ written, score }, sampleIndex): Failure<P>[] =>
+        score === null || 'error' in score || score.ok
           ? []
           : [
               {
@@ -53,7 +56,7 @@ export async function mine<P extends Problem>(
                 samples,
                 failed,
                 attempt: written,
-                verdict,
+                verdict: score,
                 modelHash,
                 sampling: {
                   temperature: player.options.temperature,
@@ -66,13 +69,15 @@ export async function mine<P extends Problem>(
       .slice(0, maxPerProblem);
     found += failures.length;
     onProgress?.(++done, found);
-    return { failures, failed };
+    return { failures, failed, unscored };
   });
   const attempts = problems.length * samples;
+  const sum = (count: 'failed' | 'unscored'): number => perProblem.reduce((total, p) => total + p[count], 0);
   return {
     failures: perProblem.flatMap((p) => p.failures),
     attempts,
-    passed: attempts - perProblem.reduce((sum, p) => sum + p.failed, 0),
+    passed: attempts - sum('failed') - sum('unscored'),
+    unscored: sum('unscored'),
   };
 }
 

@@ -6,9 +6,9 @@
  */
 import type { Engine } from './engine/engine.ts';
 import { generateText } from './generate.ts';
-import { R3Error } from './lib/errors.ts';
-import type { Failure, Message, Problem, Verdict, Written } from './method/episode.ts';
-import { attemptMessages, type Prompts, type Task } from './method/task.ts';
+import { messageOf, R3Error } from './lib/errors.ts';
+import type { Failure, Message, Problem, Score, Written } from './method/episode.ts';
+import type { Prompts, Task } from './method/task.ts';
 import { loadChatFormat, type ChatFormat, type Conversation } from './text/chat.ts';
 import { loadTokenizer, type Tokenizer } from './text/tokenizer.ts';
 
@@ -25,7 +25,7 @@ export interface PlayerOptions {
 /** Something that was written and what the task says of it. */
 export interface Try {
   written: Written;
-  verdict: Verdict;
+  score: Score;
 }
 
 export interface Player<P extends Problem = Problem> {
@@ -95,13 +95,13 @@ export function makePlayer<P extends Problem>(
       seed,
     });
   };
-  const judge = (problem: P, written: Written): Try => ({
+  const judge = async (problem: P, written: Written): Promise<Try> => ({
     written,
-    verdict: verdictOf(task, problem, prompts, written),
+    score: await scoreOf(task, problem, prompts, written),
   });
 
   const pose = (problem: P): Conversation => {
-    const messages = attemptMessages(task, problem, prompts);
+    const messages = task.pose(problem, prompts);
     for (const { content } of messages) {
       if (tokenizer.unknownId === undefined || !tokenizer.encode(content).includes(tokenizer.unknownId))
         continue;
@@ -129,10 +129,10 @@ export function makePlayer<P extends Problem>(
     askToReflect: (problem, attempt) => format.extend(pose(problem), attempt, user(prompts.reflect)),
     askAgain,
     askAgainPlainly: (problem, attempt) => format.extend(pose(problem), attempt, again(problem)),
-    attempt: async (problem, count, seed) =>
-      (await sample(pose(problem).tokens, count, maxAttemptTokens, seed)).map((written) =>
-        judge(problem, written),
-      ),
+    attempt: async (problem, count, seed) => {
+      const written = await sample(pose(problem).tokens, count, maxAttemptTokens, seed);
+      return Promise.all(written.map((w) => judge(problem, w)));
+    },
     retry,
     retryAfter: async (problem, asked, reflection, seed) =>
       reflection.stopReason === 'stop' ? retry(problem, askAgain(problem, asked, reflection), seed) : null,
@@ -158,20 +158,27 @@ export function makePlayer<P extends Problem>(
   };
 }
 
-/** An answer that was cut off fails, whatever its text: it is not known what it would have said. */
-function verdictOf<P extends Problem>(
+/**
+ * An answer that was cut off fails, whatever its text: it is not known what it would have said. A verifier that throws
+ * has not judged: the episode is left out by name, and its siblings go on.
+ */
+async function scoreOf<P extends Problem>(
   task: Task<P>,
   problem: P,
   prompts: Prompts,
   written: Written,
-): Verdict {
+): Promise<Score> {
   if (written.stopReason !== 'stop')
     return {
       ok: false,
       class: 'cut off',
       why: `expected an end of turn within ${written.tokens.length} tokens, got none`,
     };
-  return task.verify(problem, written.text, prompts);
+  try {
+    return await task.verify(problem, written.text, prompts);
+  } catch (error) {
+    return { error: messageOf(error) };
+  }
 }
 
 export function first<T>(items: readonly T[]): T {

@@ -21,7 +21,7 @@ import { R3Error } from './lib/errors.ts';
 import { mine } from './mine.ts';
 import { audit, requireAudit, type AuditCheck } from './audit.ts';
 import { beforeAfter, FIXED_TEXT, type BeforeAfter } from './method/controls.ts';
-import type { Episode } from './method/episode.ts';
+import { passed, type Episode } from './method/episode.ts';
 import { hintWarnings, klWarnings } from './method/metrics.ts';
 import type { DescribedReflection, ReflectionProfile } from './method/profile.ts';
 import { makePlayer, type Player } from './player.ts';
@@ -228,8 +228,8 @@ type FailedCountdown = Evaluation<CountdownProblem>['failed'][number];
 
 /** Two rescues and one failure: what a reader should see of both. */
 function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<CountdownProblem>[] {
-  const helped = failed.filter((f) => f.retry?.verdict.ok === true).slice(0, 2);
-  const not = failed.filter((f) => f.retry !== null && !f.retry.verdict.ok).slice(0, 1);
+  const helped = failed.filter((f) => f.retry !== null && passed(f.retry.score) === true).slice(0, 2);
+  const not = failed.filter((f) => f.retry !== null && passed(f.retry.score) === false).slice(0, 1);
   return [...helped, ...not].map((f) => ({
     version: 1,
     step: -1,
@@ -237,10 +237,11 @@ function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<Count
     index: 0,
     problem: f.problem,
     attempt: f.attempt,
+    attemptScore: f.attemptScore,
     reflection: f.reflection,
     retry: f.retry?.written ?? null,
-    score: f.retry?.verdict ?? null,
-    reward: f.retry?.verdict.ok === true ? 1 : 0,
+    score: f.retry?.score ?? null,
+    reward: f.retry !== null && passed(f.retry.score) === true ? 1 : 0,
     advantage: null,
     ...describe(f),
   }));

@@ -124,7 +124,9 @@ async function trainStep<P extends Problem>(
   const collected = performance.now();
 
   const trained = played.flatMap(({ episode: { advantage, reflection }, prompt }) =>
-    advantage === null ? [] : [{ advantage, datum: reflectionDatum(prompt, reflection.tokens) }],
+    advantage === null || reflection === null
+      ? []
+      : [{ advantage, datum: reflectionDatum(prompt, reflection.tokens) }],
   );
   const datums = trained.map((t) => t.datum);
   const { temperature } = player.options;

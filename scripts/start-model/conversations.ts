@@ -21,6 +21,7 @@ import {
   type DrawnProblem,
   type Step,
 } from '../../src/tasks/countdown-generator.ts';
+import { posedText } from '../../src/method/task.ts';
 import { countdown } from '../../src/tasks/countdown.ts';
 import type { DataKind, Phase } from './phases.ts';
 import { drawTree, writeReflection, writeSearch, type WrittenReflection } from './reflections.ts';
@@ -54,7 +55,10 @@ function makeRow(kind: DataKind, phase: Phase, draw: () => DrawnProblem, rng: Rn
       return makeArithmetic(rng);
     case 'attempt': {
       const problem = draw();
-      return { kind, messages: [user(countdown.pose(problem, prompts)), assistant(problem.solution.text)] };
+      return {
+        kind,
+        messages: [user(posedText(countdown, problem, prompts)), assistant(problem.solution.text)],
+      };
     }
     case 'plain retry': {
       const problem = draw();
@@ -109,7 +113,7 @@ function reflected(
 function failedAttempt(problem: DrawnProblem, rng: Rng): ConversationMessage[] {
   let tree = drawTree(problem.nums, rng);
   while (tree.value === problem.target) tree = drawTree(problem.nums, rng);
-  return [user(countdown.pose(problem, prompts)), { ...assistant(tree.text), weight: 0 }];
+  return [user(posedText(countdown, problem, prompts)), { ...assistant(tree.text), weight: 0 }];
 }
 
 /** All words and the end token, but for the first word and, where it is not trained, what follows a `no`. */

@@ -46,19 +46,36 @@ const CHAT_TEMPLATE =
 const MAX_TOKENS = 256;
 const [PAD, BOS, END] = [0, 1, 2];
 
+/** What differs between the sizes of one recipe. Heads are 32 wide in all of them. */
+export interface Shape {
+  hidden: number;
+  feedForward: number;
+  layers: number;
+}
+
+/** `small` is the model that ships (378 thousand parameters); `large` has ten times as many (3.9 million). */
+export const SHAPES = {
+  small: { hidden: 96, feedForward: 256, layers: 3 },
+  large: { hidden: 256, feedForward: 640, layers: 5 },
+} as const satisfies Record<string, Shape>;
+
+const HEAD_SIZE = 32;
+
 /** File name to content, JSON. */
-export function startModelFiles(): Record<string, unknown> {
+export function startModelFiles(
+  { hidden, feedForward, layers }: Shape = SHAPES.small,
+): Record<string, unknown> {
   return {
     'config.json': {
       architectures: ['LlamaForCausalLM'],
       model_type: 'llama',
       vocab_size: VOCABULARY.length,
-      hidden_size: 96,
-      intermediate_size: 256,
-      num_hidden_layers: 3,
-      num_attention_heads: 3,
-      num_key_value_heads: 3,
-      head_dim: 32,
+      hidden_size: hidden,
+      intermediate_size: feedForward,
+      num_hidden_layers: layers,
+      num_attention_heads: hidden / HEAD_SIZE,
+      num_key_value_heads: hidden / HEAD_SIZE,
+      head_dim: HEAD_SIZE,
       hidden_act: 'silu',
       max_position_embeddings: MAX_TOKENS,
       rms_norm_eps: 1e-5,

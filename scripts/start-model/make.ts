@@ -1,18 +1,19 @@
 /**
  * Makes the start model: writes the data of each phase and trains on it with `r3 sft`, phase after phase.
  *
- *   npm run build && node scripts/run-ts.mjs scripts/start-model/make.ts --out DIR [--data-seed 0] [--init-seed 1] [--exclude FILE ...]
+ *   npm run build && node scripts/run-ts.mjs scripts/start-model/make.ts --out DIR [--data-seed 0] [--init-seed 1] [--shape small] [--exclude FILE ...]
  *
  * The result is DIR/model, in bf16. The same seeds, excluded rows and kernel variant give the same bytes;
  * models/start/README.md says how the shipped model was made. `--exclude`: rows of a public set, kept out of all data so that they can be
  * reported on. `--from PHASE --model DIR` goes on from a model that was made before.
+ * `--shape large` makes the same model ten times larger, on the same data; `--rate-scale` multiplies its learning rates.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { startModelFiles } from './files.ts';
+import { SHAPES, startModelFiles } from './files.ts';
 import { PHASES, TRAINING, type Phase } from './phases.ts';
 
 const { values } = parseArgs({
@@ -20,6 +21,8 @@ const { values } = parseArgs({
     out: { type: 'string' },
     'data-seed': { type: 'string', default: '0' },
     'init-seed': { type: 'string', default: '1' },
+    shape: { type: 'string', default: 'small' },
+    'rate-scale': { type: 'string', default: '1' },
     exclude: { type: 'string', multiple: true, default: [] },
     from: { type: 'string' },
     model: { type: 'string' },
@@ -27,6 +30,11 @@ const { values } = parseArgs({
 });
 if (values.out === undefined) throw new Error('--out: expected a folder, got none');
 const out = values.out;
+const shape = Object.entries(SHAPES).find(([name]) => name === values.shape)?.[1];
+if (shape === undefined)
+  throw new Error(`--shape: expected ${Object.keys(SHAPES).join(' or ')}, got ${values.shape}`);
+const rateScale = Number(values['rate-scale']);
+if (!(rateScale > 0)) throw new Error(`--rate-scale: expected a number above 0, got ${values['rate-scale']}`);
 mkdirSync(out, { recursive: true });
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const node = (...args: string[]): void =>
@@ -69,7 +77,7 @@ for (const [i, phase] of PHASES.slice(first).entries()) {
 /** The start model's folder without weights. */
 function writeUntrained(directory: string): string {
   mkdirSync(directory, { recursive: true });
-  for (const [name, content] of Object.entries(startModelFiles()))
+  for (const [name, content] of Object.entries(startModelFiles(shape)))
     writeFileSync(join(directory, name), `${JSON.stringify(content, null, 2)}\n`);
   return directory;
 }
@@ -79,7 +87,7 @@ function sftOptions(phase: Phase, last: boolean): string[] {
   const options: Record<string, string | number> = {
     steps,
     'batch-size': TRAINING.batchSize,
-    'learning-rate': phase.learningRate,
+    'learning-rate': phase.learningRate * rateScale,
     schedule: 'linear',
     'warmup-steps': TRAINING.warmupSteps,
     'flat-steps': Math.round(phase.flat * steps) - TRAINING.warmupSteps,

@@ -8,20 +8,20 @@ import { auditVerifier } from '../method/audit.ts';
 import { isObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
-import { generateProblems } from '../tasks/countdown-generator.ts';
 import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addExamples, usageError } from './options.ts';
+import { addExamples, orList, usageError } from './options.ts';
 import { findTask, promptsOption, rowError } from './session.ts';
 import { printable } from './table.ts';
 
 /** Generated problems for an audit without a file. */
-const AUDIT_PROBLEMS = { count: 200, split: 'held-out', numbers: 3, seed: 1 } as const;
+const AUDIT_PROBLEMS = { count: 200, seed: 1 } as const;
 
 interface Flags {
   answers?: string;
   problems?: string;
   prompts?: string;
+  rules?: string;
   json?: boolean;
 }
 
@@ -30,13 +30,17 @@ export function define(command: Command, io: Io): void {
     .description(
       "Judges answers with a task's verifier. Without --answers it audits the verifier itself: known-good answers must pass, junk must fail.",
     )
-    .argument('<task>', 'the task: countdown')
+    .argument('<task>', 'the task')
     .option(
       '--answers <file>',
       'answers to judge: .jsonl or .parquet; a row is a problem of the task with its "completion"',
     )
     .option('--problems <file>', 'problems for the audit, .jsonl or .parquet (default: 200 generated ones)')
     .addOption(promptsOption())
+    .option(
+      '--rules <name>',
+      "how answers are compared, where a task knows several ways (default: the task's first)",
+    )
     .option('--json', 'one line of JSON for each answer: {ok, class, why}; of an audit: {name, ok, detail}');
   addExamples(
     command,
@@ -54,12 +58,17 @@ async function check(name: string, flags: Flags, io: Io): Promise<void> {
     throw usageError('--problems: expected an audit, got --answers, whose rows are the problems');
   }
   const { task, prompts } = findTask(name, flags.prompts);
+  if (flags.rules !== undefined && task.rules?.includes(flags.rules) !== true) {
+    const known = task.rules === undefined ? 'none, for this task knows one way' : orList(task.rules);
+    throw usageError(`--rules: expected ${known}, got ${JSON.stringify(flags.rules)}`);
+  }
   if (flags.answers === undefined) return auditTask(task, prompts, flags, io);
   const counts = new Map<string, number>();
   let total = 0;
   for await (const { row, line } of readRows(flags.answers)) {
-    const { problem, completion } = parseAnswer(task, row, line, placeOf(flags.answers, line));
-    const verdict = task.verify(problem, completion, prompts);
+    const where = placeOf(flags.answers, line);
+    const { problem, completion, ...posed } = parseAnswer(task, row, line, where, flags.rules);
+    const verdict = await task.verify(problem, completion, posed.prompts ?? prompts);
     const errorClass = verdict.ok ? 'ok' : verdict.class;
     counts.set(errorClass, (counts.get(errorClass) ?? 0) + 1);
     total += 1;
@@ -83,14 +92,15 @@ function parseAnswer(
   row: unknown,
   line: number,
   where: string,
-): { problem: Problem; completion: string } {
+  rules: string | undefined,
+): { problem: Problem; completion: string; prompts?: Prompts } {
   try {
-    const problem = task.parseRow(row, line - 1);
+    const parsed = task.answerRow?.(row, line - 1, rules) ?? { problem: task.parseRow(row, line - 1) };
     const completion = isObject(row) ? row['completion'] : undefined;
     if (typeof completion !== 'string') {
       throw new Error(`completion: expected a text, got ${JSON.stringify(completion) ?? 'nothing'}`);
     }
-    return { problem, completion };
+    return { ...parsed, completion };
   } catch (error) {
     throw rowError(where, error);
   }
@@ -98,10 +108,13 @@ function parseAnswer(
 
 async function auditTask(task: Task, prompts: Prompts, flags: Flags, io: Io): Promise<void> {
   const problems =
-    flags.problems === undefined
-      ? generateProblems(AUDIT_PROBLEMS)
-      : await loadProblems(task, flags.problems);
-  const result = auditVerifier(task, problems, prompts);
+    flags.problems === undefined ? task.generate?.(AUDIT_PROBLEMS) : await loadProblems(task, flags.problems);
+  if (problems === undefined) {
+    throw usageError(
+      `--problems: expected a file, because the task ${task.name} makes no problems itself, got none`,
+    );
+  }
+  const result = await auditVerifier(task, problems, prompts);
   if (flags.json === true) printJson(io, result);
   else
     printLine(

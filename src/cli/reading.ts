@@ -6,9 +6,9 @@ import { z } from 'zod';
 import { writeFileAtomic } from '../lib/files.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { EvaluationSummary } from '../method/controls.ts';
-import type { Episode, Problem, Score } from '../method/episode.ts';
+import type { Episode, Score } from '../method/episode.ts';
 import { runWarnings } from '../method/metrics.ts';
-import type { Prompts, Task } from '../method/task.ts';
+import { posedText, type Prompts, type Task } from '../method/task.ts';
 import type { QuickstartEvaluation } from '../quickstart.ts';
 import { renderReport, type ReportEpisode } from '../runs/report.ts';
 import { readRun, type RunConfig, type RunView } from '../runs/run.ts';
@@ -99,26 +99,17 @@ export function episodesOfRun(run: RunView): Episode[] {
 }
 
 export function reportEpisode(task: Task, prompts: Prompts, episode: Episode): ReportEpisode {
-  const { problem, attempt, reflection, retry, score, step, group, index } = episode;
+  const { problem, attempt, attemptScore, reflection, retry, score, step, group, index } = episode;
   return {
     id: step < 0 ? problem.id : `step ${step}, ${group}, reflection ${index}`,
-    problem: task.pose(problem, prompts),
+    problem: posedText(task, problem, prompts),
     attempt: attempt.text,
-    attemptScore: attemptScore(task, prompts, problem, episode),
-    reflection: reflection.text,
+    attemptScore,
+    reflection: reflection?.text ?? null,
     kind: episode.kind,
     retry: retry === null ? null : retry.text,
     retryScore: score,
   };
-}
-
-/** An attempt that was cut off failed for that, whatever its text. */
-function attemptScore(task: Task, prompts: Prompts, problem: Problem, { attempt }: Episode): Score {
-  if (attempt.stopReason !== 'stop') {
-    const why = `expected an end of turn within ${attempt.tokens.length} tokens, got none`;
-    return { ok: false, class: 'cut off', why };
-  }
-  return task.verify(problem, attempt.text, prompts);
 }
 
 /** Writes report.html into a run folder and returns its path. */
@@ -143,7 +134,7 @@ export function renderEpisode(episode: ReportEpisode): string {
   const turns: [string, string][] = [
     ['problem', episode.problem],
     ['attempt', `${shown(episode.attempt)}${verdict(episode.attemptScore)}`],
-    [episode.kind === undefined ? 'reflection' : `reflection (${episode.kind})`, shown(episode.reflection)],
+    ...reflectionTurn(episode),
     [
       'retry',
       episode.retry === null
@@ -153,6 +144,11 @@ export function renderEpisode(episode: ReportEpisode): string {
   ];
   const body = turns.map(([name, text]) => `  ${name}\n${indent(printable(text))}`);
   return [printable(episode.id), ...body].join('\n');
+}
+
+function reflectionTurn({ reflection, kind }: ReportEpisode): [string, string][] {
+  if (reflection === null) return [];
+  return [[kind === undefined ? 'reflection' : `reflection (${kind})`, shown(reflection)]];
 }
 
 function shown(text: string): string {

@@ -5,7 +5,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { countdown } from '../tasks/countdown.ts';
+import { TASKS } from '../tasks/all.ts';
 import { loadProblems } from '../tasks/rows.ts';
 import type { Engine } from '../engine/engine.ts';
 import { isAdapterFolder, loadAdapterConfig } from '../engine/local/adapter-files.ts';
@@ -35,7 +35,6 @@ import {
 } from './options.ts';
 import type { Option } from 'commander';
 
-const TASKS: readonly Task[] = [countdown];
 const KERNELS = ['native', 'wasm', 'reference'] as const satisfies readonly KernelBuild[];
 const RUNS = 'runs';
 /** Room for the conversation: prompts, attempt, reflection and retry share the context. */

@@ -370,7 +370,7 @@ async function collectFailures(
   const source = config.failures;
   if ('file' in source) {
     const failures = loadFailures(source.file, player.task, player.engine.capabilities());
-    return { failures, attempts: 0, passed: 0, counted: false };
+    return { failures, attempts: 0, passed: 0, unscored: 0, counted: false };
   }
   const problems = await loadTaskProblems(player.task, source.problems, source.limit ?? undefined);
   progress.phase('mine failures', problems.length);

@@ -21,7 +21,7 @@ const echo: Task = {
   name: 'echo',
   promptSets: ['plain'],
   prompts: () => prompts,
-  pose: (problem) => problem.id,
+  pose: (problem) => [{ role: 'user', content: problem.id }],
   poseAgain: (problem) => problem.id,
   verify: (problem, answer) =>
     answer === problem.id ? { ok: true } : { ok: false, class: 'wrong', why: `expected ${problem.id}` },
@@ -32,15 +32,15 @@ const echo: Task = {
   ],
 };
 
-test('a verifier that agrees with the known answers passes, one that does not is shown with its first mistake', () => {
+test('a verifier that agrees with the known answers passes, one that does not is shown with its first mistake', async () => {
   const problems = [{ id: 'a' }, { id: 'b' }];
-  expect(auditVerifier(echo, problems, prompts)).toEqual({
+  expect(await auditVerifier(echo, problems, prompts)).toEqual({
     name: 'verifier',
     ok: true,
     detail: '2 known-good answers accepted, 2 junk answers rejected',
   });
   const yes: Task = { ...echo, verify: () => ({ ok: true }) };
-  expect(auditVerifier(yes, problems, prompts)).toMatchObject({
+  expect(await auditVerifier(yes, problems, prompts)).toMatchObject({
     ok: false,
     detail: 'problem a, answer "junk": expected fail, got pass',
   });
@@ -50,13 +50,13 @@ test('a verifier that agrees with the known answers passes, one that does not is
       throw new Error('no parser');
     },
   };
-  expect(auditVerifier(broken, problems, prompts)).toMatchObject({
+  expect(await auditVerifier(broken, problems, prompts)).toMatchObject({
     ok: false,
     detail: 'problem a, answer "a": expected pass, got an error: no parser',
   });
   const onlyGood: Task = { ...echo, known: (problem) => [{ answer: problem.id, ok: true }] };
-  expect(auditVerifier(onlyGood, problems, prompts).ok).toBe(false);
-  expect(auditVerifier(echo, [], prompts).ok).toBe(false);
+  expect((await auditVerifier(onlyGood, problems, prompts)).ok).toBe(false);
+  expect((await auditVerifier(echo, [], prompts)).ok).toBe(false);
 });
 
 test('a completion that ended must end with a stop id, and only there', () => {

@@ -21,17 +21,17 @@ export interface AuditCheck {
 }
 
 /** The verifier accepts the known-good answers and rejects the junk; among them must be both. */
-export function auditVerifier<P extends Problem>(
+export async function auditVerifier<P extends Problem>(
   task: Task<P>,
   problems: readonly P[],
   prompts: Prompts,
-): AuditCheck {
+): Promise<AuditCheck> {
   const name = 'verifier';
   let good = 0;
   let junk = 0;
   for (const problem of problems) {
     for (const { answer, ok } of task.known(problem, prompts)) {
-      const got = tryVerify(task, problem, answer, prompts);
+      const got = await tryVerify(task, problem, answer, prompts);
       if (got !== ok) {
         const detail = `problem ${problem.id}, answer ${JSON.stringify(answer)}: expected ${outcome(ok)}, got ${outcome(got)}`;
         return { name, ok: false, detail };
@@ -46,14 +46,14 @@ export function auditVerifier<P extends Problem>(
 }
 
 /** The verdict, or the message of what the verifier threw. */
-function tryVerify<P extends Problem>(
+async function tryVerify<P extends Problem>(
   task: Task<P>,
   problem: P,
   answer: string,
   prompts: Prompts,
-): boolean | string {
+): Promise<boolean | string> {
   try {
-    return task.verify(problem, answer, prompts).ok;
+    return (await task.verify(problem, answer, prompts)).ok;
   } catch (error) {
     return messageOf(error);
   }

@@ -38,6 +38,7 @@ test('an episode without an advantage trains no token', () => {
     index: 0,
     problem: { id: 'a' },
     attempt: reflection,
+    attemptScore: null,
     reflection,
     retry: null,
     score: null,

@@ -30,12 +30,7 @@ export function reflectionDatum(prompt: readonly number[], reflection: readonly 
   };
 }
 
-/** The reflection's tokens under the mask, the stop token included. */
-export function reflectionLength(episode: Episode): number {
-  return trainedPositions(0, episode.reflection.tokens.length).length;
-}
-
 /** How many tokens of an episode are trained: 0 when it is left out (its advantage is null). */
-export function trainedCount(episode: Episode): number {
-  return episode.advantage === null ? 0 : reflectionLength(episode);
+export function trainedCount({ advantage, reflection }: Episode): number {
+  return advantage === null || reflection === null ? 0 : reflection.tokens.length;
 }

@@ -16,6 +16,11 @@ export interface ScoreError {
 }
 export type Score = Verdict | ScoreError | null;
 
+/** Whether an answer passed; null where it was not judged. */
+export function passed(score: Score): boolean | null {
+  return score === null || 'error' in score ? null : score.ok;
+}
+
 /** Whether what a reflection hints at is true; `none` when it hints at nothing. */
 export type Hint = 'true' | 'false' | 'none';
 
@@ -51,9 +56,12 @@ export interface Episode<P extends Problem = Problem> {
   index: number;
   problem: P;
   attempt: Written;
-  reflection: Written;
+  attemptScore: Score;
+  /** null in the baselines that do without: a retry right after the attempt, and attempts alone. */
+  reflection: Written | null;
   /** null when the reflection did not end: there is then nothing to retry after. */
   retry: Written | null;
+  /** Of the retry; of the attempt where attempts alone are trained. */
   score: Score;
   /** 1 when the retry passes, else 0; null when it was not scored: such an episode is left out by name. */
   reward: number | null;

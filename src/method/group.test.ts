@@ -12,6 +12,7 @@ function episode(step: number, group: string, index: number): Episode {
     index,
     problem: { id: group },
     attempt: written,
+    attemptScore: null,
     reflection: written,
     retry: null,
     score: null,

@@ -23,6 +23,7 @@ function episode(
     index: 0,
     problem: { id: group },
     attempt: written([1]),
+    attemptScore: null,
     reflection: written(tokens),
     retry: written([2]),
     score: null,

@@ -7,8 +7,8 @@
  */
 import { groupSignal } from './advantage.ts';
 import type { GroupSignal } from './advantage.ts';
-import { reflectionLength, trainedCount } from './datum.ts';
-import type { Episode } from './episode.ts';
+import { trainedCount } from './datum.ts';
+import type { Episode, Written } from './episode.ts';
 import { groupsOf } from './group.ts';
 
 export interface StepMetricsOptions {
@@ -53,19 +53,21 @@ export function stepMetrics(
   if (rewards.length > 0) metrics['reward'] = mean(rewards);
   metrics['unscored'] = 1 - rewards.length / episodes.length;
 
-  const lengths = episodes.map((episode) => reflectionLength(episode));
   metrics['trainedTokens'] = episodes.reduce((sum, episode) => sum + trainedCount(episode), 0);
-  metrics['reflection/meanLength'] = mean(lengths);
-  metrics['reflection/minLength'] = lengths.reduce((a, b) => Math.min(a, b));
-  metrics['reflection/maxLength'] = lengths.reduce((a, b) => Math.max(a, b));
-  metrics['reflection/cutOff'] =
-    count(episodes, ({ reflection }) => reflection.stopReason === 'length') / episodes.length;
+  const reflections = episodes.map((episode) => episode.reflection).filter((r) => r !== null);
+  if (reflections.length > 0) {
+    const lengths = reflections.map(({ tokens }) => tokens.length);
+    metrics['reflection/meanLength'] = mean(lengths);
+    metrics['reflection/minLength'] = lengths.reduce((a, b) => Math.min(a, b));
+    metrics['reflection/maxLength'] = lengths.reduce((a, b) => Math.max(a, b));
+    metrics['reflection/cutOff'] = count(reflections, isCutOff) / reflections.length;
+    const distinct = groups.reduce((sum, group) => sum + new Set(group.flatMap(reflectionKey)).size, 0);
+    metrics['reflection/duplicate'] = (reflections.length - distinct) / reflections.length;
+  }
   const retries = episodes.map((episode) => episode.retry).filter((retry) => retry !== null);
   if (retries.length > 0) {
-    metrics['retry/cutOff'] = count(retries, (retry) => retry.stopReason === 'length') / retries.length;
+    metrics['retry/cutOff'] = count(retries, isCutOff) / retries.length;
   }
-  const distinct = groups.reduce((sum, group) => sum + new Set(group.map(reflectionKey)).size, 0);
-  metrics['reflection/duplicate'] = (episodes.length - distinct) / episodes.length;
 
   if (episodes.some((episode) => episode.hint !== undefined)) {
     const trueHints = count(episodes, (episode) => episode.hint === 'true');
@@ -126,8 +128,12 @@ function percent(share: number): string {
 }
 
 /** Two reflections are the same when their ids are: texts may agree where ids do not. */
-function reflectionKey(episode: Episode): string {
-  return episode.reflection.tokens.join(' ');
+function reflectionKey({ reflection }: Episode): string[] {
+  return reflection === null ? [] : [reflection.tokens.join(' ')];
+}
+
+function isCutOff({ stopReason }: Written): boolean {
+  return stopReason === 'length';
 }
 
 function count<T>(items: readonly T[], test: (item: T) => boolean): number {

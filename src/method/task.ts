@@ -1,13 +1,12 @@
 /**
  * What a task is: how a problem is posed, how an answer is checked, and what is known to be right and wrong.
- * Everything that varies between tasks is here; a task is one object in one file of `src/tasks`.
+ * Everything that varies between tasks is here; a task is one object in one file of `src/tasks`, or a person's own.
  */
 import type { Hint, Message, Problem, Verdict } from './episode.ts';
 
 /** The fixed texts around a problem. Data, so that a run can record them. */
 export interface Prompts {
   name: string;
-  system?: string;
   /** The user turn that asks for a reflection. The model learns only that it failed. */
   reflect: string;
 }
@@ -18,22 +17,34 @@ export interface Task<P extends Problem = Problem> {
   promptSets: readonly string[];
   /** Throws R3Error `bad-option` for an unknown name. */
   prompts(set: string): Prompts;
-  /** The user turn that poses the problem. */
-  pose(problem: P, prompts: Prompts): string;
+  /** The conversation that poses the problem: ends with a user turn, may begin with a system turn. */
+  pose(problem: P, prompts: Prompts): readonly Message[];
   /** The user turn that poses it again, after the reflection. */
   poseAgain(problem: P, prompts: Prompts): string;
-  /** Never throws on anything a model wrote. */
-  verify(problem: P, answer: string, prompts: Prompts): Verdict;
+  /**
+   * Judges an answer, which is whatever a model wrote. A wrong answer is a verdict; what is thrown says that the
+   * answer could not be judged (a service that is down), and leaves its episode out by name.
+   */
+  verify(problem: P, answer: string, prompts: Prompts): Verdict | Promise<Verdict>;
   /** One row of a data file. Throws R3Error `bad-row`, naming the field, what was expected and what was got. */
   parseRow(row: unknown, index: number): P;
   /** Answers with a known verdict, for the audit before any weight moves. */
   known(problem: P, prompts: Prompts): { answer: string; ok: boolean }[];
   /** The kind of a reflection and whether its hint is true, where the task can tell. */
   describeReflection?(problem: P, attempt: string, reflection: string): { kind: string; hint: Hint };
+  /** What in a reflection could be meant as an answer, as `verify` takes it: a reflection leaks when one passes. */
+  answersIn?(problem: P, reflection: string, prompts: Prompts): readonly string[];
+  /** Problems that need no file, distinct, a function of the options alone. */
+  generate?(options: { count: number; seed: number }): P[];
+  /** The ways of judging that `answerRow` knows; the first is the default. */
+  rules?: readonly string[];
+  /**
+   * A row of `r3 check --answers`, beside its completion, where it is not a row of the data set. Throws as `parseRow`.
+   */
+  answerRow?(row: unknown, index: number, rules?: string): { problem: P; prompts: Prompts };
 }
 
-/** The conversation up to a first try, a reflection request, and a retry. */
-export function attemptMessages<P extends Problem>(task: Task<P>, problem: P, prompts: Prompts): Message[] {
-  const system: Message[] = prompts.system === undefined ? [] : [{ role: 'system', content: prompts.system }];
-  return [...system, { role: 'user', content: task.pose(problem, prompts) }];
+/** A posed problem as a person reads it: its last turn. */
+export function posedText<P extends Problem>(task: Task<P>, problem: P, prompts: Prompts): string {
+  return task.pose(problem, prompts).at(-1)?.content ?? '';
 }

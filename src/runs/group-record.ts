@@ -6,44 +6,49 @@
 import { R3Error, assert } from '../lib/errors.ts';
 import type { Episode } from '../method/episode.ts';
 
-/** Version 1 was a line for each episode. */
-const VERSION = 2;
+/** Version 1 was a line for each episode; 2 had no score of the attempt. */
+const VERSION = 3;
 
 /** What all episodes of a group have in common. */
-type Shared = 'version' | 'step' | 'group' | 'problem' | 'attempt';
+type Shared = 'version' | 'step' | 'group' | 'problem';
+
+type Attempt = 'attempt' | 'attemptScore';
 
 export interface GroupRecord {
   version: typeof VERSION;
   step: number;
   group: string;
   problem: Episode['problem'];
-  attempt: Episode['attempt'];
-  episodes: Omit<Episode, Shared>[];
+  /** Once, where all episodes of the group follow one attempt; else each episode has its own. */
+  attempt?: Episode['attempt'];
+  attemptScore?: Episode['attemptScore'];
+  episodes: (Omit<Episode, Shared | Attempt> & Partial<Pick<Episode, Attempt>>)[];
 }
 
 /** `episodes`: at least one, all of one group. */
 export function groupRecord(episodes: readonly Episode[]): GroupRecord {
   const [first] = episodes;
   assert(first, 'a group without an episode');
-  const { step, group, problem, attempt } = first;
+  const { step, group, problem, attempt, attemptScore } = first;
+  const ids = attempt.tokens.join(' ');
+  const isShared = episodes.every((episode) => episode.attempt.tokens.join(' ') === ids);
   return {
     version: VERSION,
     step,
     group,
     problem,
-    attempt,
-    episodes: episodes.map(
-      ({ index, reflection, retry, score, reward, advantage, kind, hint }): Omit<Episode, Shared> => ({
-        index,
-        ...(kind === undefined ? {} : { kind }),
-        ...(hint === undefined ? {} : { hint }),
-        reflection,
-        retry,
-        score,
-        reward,
-        advantage,
-      }),
-    ),
+    ...(isShared ? { attempt, attemptScore } : {}),
+    episodes: episodes.map(({ index, reflection, retry, score, reward, advantage, kind, hint, ...own }) => ({
+      index,
+      ...(isShared ? {} : { attempt: own.attempt, attemptScore: own.attemptScore }),
+      ...(kind === undefined ? {} : { kind }),
+      ...(hint === undefined ? {} : { hint }),
+      reflection,
+      retry,
+      score,
+      reward,
+      advantage,
+    })),
   };
 }
 
@@ -56,8 +61,8 @@ export function episodesOf(record: { version?: unknown }, where: string): Episod
       `${where}: expected groups of version ${VERSION}, got ${JSON.stringify(record.version ?? 'none')}; use the r3 that made this run`,
     );
   }
-  const { step, group, problem, attempt, episodes } = record;
-  return episodes.map((own) => ({ version: 1, step, group, problem, attempt, ...own }));
+  const { step, group, problem, episodes, ...shared } = record;
+  return episodes.map((own) => ({ ...shared, version: 1, step, group, problem, ...own }) as Episode);
 }
 
 /** What a log of ours holds is what was appended, so its version says its shape. */

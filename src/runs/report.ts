@@ -41,7 +41,8 @@ export interface ReportEpisode {
   problem: string;
   attempt: string;
   attemptScore: Score;
-  reflection: string;
+  /** null in the baselines that do without. */
+  reflection: string | null;
   /** The kind of reflection, where the task has one. */
   kind?: string | undefined;
   retry: string | null;
@@ -388,7 +389,7 @@ function episodesSection(episodes: readonly ReportEpisode[]): string {
 <dl>
 <dt>Problem</dt><dd>${written(episode.problem)}</dd>
 <dt>Attempt</dt><dd>${written(episode.attempt)}${verdict(episode.attemptScore)}</dd>
-<dt class="trained">Reflection${kind}</dt><dd class="trained">${written(episode.reflection)}</dd>
+${episode.reflection === null ? '' : `<dt class="trained">Reflection${kind}</dt><dd class="trained">${written(episode.reflection)}</dd>`}
 <dt>Retry</dt><dd>${episode.retry === null ? '<p class="none">none: the reflection did not end</p>' : written(episode.retry)}${verdict(episode.retryScore)}</dd>
 </dl>
 </article>`;

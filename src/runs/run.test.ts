@@ -99,6 +99,7 @@ function episode(step: number, index: number): Episode {
     index,
     problem: { id: `p${step}` },
     attempt: { ...written, tokens: [step] },
+    attemptScore: null,
     reflection: written,
     retry: null,
     score: null,
@@ -409,7 +410,7 @@ test('episodes of version 1, a line for each, are refused by readers and by a wr
   const old = `${JSON.stringify(episode(0, 0))}\n`;
   writeFileSync(join(directory, 'episodes.jsonl'), old);
   expect(() => [...readRun(directory).episodes()]).toThrow(
-    /episodes\.jsonl: expected groups of version 2, got 1/,
+    /episodes\.jsonl: expected groups of version 3, got 1/,
   );
   expect(() => openRun(directory)).toThrow(/use the r3 that made this run/);
   expect(readFileSync(join(directory, 'episodes.jsonl'), 'utf8')).toBe(old);

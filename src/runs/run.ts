@@ -349,7 +349,7 @@ function shortened(episode: Episode): Episode {
   return {
     ...episode,
     attempt: shortenedWritten(attempt),
-    reflection: shortenedWritten(reflection),
+    reflection: reflection === null ? null : shortenedWritten(reflection),
     retry: retry === null ? null : shortenedWritten(retry),
   };
 }

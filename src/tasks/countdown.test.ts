@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { R3Error } from '../lib/errors.ts';
+import { posedText } from '../method/task.ts';
 import { countdown, solve, type CountdownProblem } from './countdown.ts';
 
 const paper = countdown.prompts('paper');
@@ -15,7 +16,7 @@ function verdictOf(answer: string, prompts = short, of = problem): string {
 
 function refusal(row: unknown): string {
   try {
-    countdown.parseRow(row, 0);
+    countdown.parseRow(row);
   } catch (error) {
     expect(error).toBeInstanceOf(R3Error);
     expect((error as R3Error).code).toBe('bad-row');
@@ -159,17 +160,17 @@ describe('solve', () => {
 
 describe('a row', () => {
   test('becomes a problem with an id from its content, or its own', () => {
-    expect(countdown.parseRow({ nums: [92, 57, 64], target: 29, expression: 'x' }, 7)).toEqual({
+    expect(countdown.parseRow({ nums: [92, 57, 64], target: 29, expression: 'x' })).toEqual({
       id: '92-57-64-to-29',
       nums: [92, 57, 64],
       target: 29,
     });
-    expect(countdown.parseRow({ id: 'a', nums: [1, 2], target: 3 }, 0).id).toBe('a');
+    expect(countdown.parseRow({ id: 'a', nums: [1, 2], target: 3 }).id).toBe('a');
   });
 
   test('of bigint, as Parquet gives it, is the row of numbers', () => {
-    expect(countdown.parseRow({ nums: [92n, 57n, 64n], target: 29n, id: null }, 0)).toEqual(
-      countdown.parseRow({ nums: [92, 57, 64], target: 29 }, 0),
+    expect(countdown.parseRow({ nums: [92n, 57n, 64n], target: 29n, id: null })).toEqual(
+      countdown.parseRow({ nums: [92, 57, 64], target: 29 }),
     );
   });
 
@@ -196,14 +197,14 @@ describe('a row', () => {
 
 describe('prompts', () => {
   test('of the short set are words of the start model', () => {
-    expect(countdown.pose(problem, short)).toBe('92 57 64 to 29');
+    expect(posedText(countdown, problem, short)).toBe('92 57 64 to 29');
     expect(short.reflect).toBe('why');
     expect(countdown.poseAgain(problem, short)).toBe('again');
   });
 
   test('of the paper set pose the whole problem each time', () => {
-    expect(countdown.pose(problem, paper)).toMatch(/\[92, 57, 64\] that equals 29/);
-    expect(countdown.poseAgain(problem, paper)).toBe(countdown.pose(problem, paper));
+    expect(posedText(countdown, problem, paper)).toMatch(/\[92, 57, 64\] that equals 29/);
+    expect(countdown.poseAgain(problem, paper)).toBe(posedText(countdown, problem, paper));
     expect(countdown.promptSets[0]).toBe('paper');
   });
 

@@ -12,6 +12,7 @@
 import { R3Error } from '../lib/errors.ts';
 import type { Problem, Verdict } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
+import { generateProblems } from './countdown-generator.ts';
 import { describeReflection } from './countdown-reflections.ts';
 import { solve } from './countdown-solve.ts';
 import { equalsWhole, parseExpression, renderRational } from './verify/arithmetic.ts';
@@ -74,17 +75,18 @@ function findSet(name: string): PromptSet {
   throw new R3Error('task', 'bad-option', `prompts: expected ${names}, got ${JSON.stringify(name)}`);
 }
 
-export const countdown: Task<CountdownProblem> = {
+export const countdown = {
   name: 'countdown',
   promptSets: SETS.map(({ prompts }) => prompts.name),
   prompts: (name) => findSet(name).prompts,
-  pose: (problem, prompts) => findSet(prompts.name).pose(problem),
+  pose: (problem, prompts) => [{ role: 'user', content: findSet(prompts.name).pose(problem) }],
   poseAgain: (problem, prompts) => findSet(prompts.name).poseAgain(problem),
   verify,
   parseRow,
   known,
   describeReflection: (problem, _attempt, reflection) => describeReflection(problem, reflection),
-};
+  generate: (options) => generateProblems({ ...options, split: 'held-out', numbers: 3 }),
+} satisfies Task<CountdownProblem>;
 
 function verify(problem: CountdownProblem, answer: string, prompts: Prompts): Verdict {
   const wrong = (errorClass: CountdownErrorClass, why: string): Verdict => ({
