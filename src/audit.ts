@@ -45,13 +45,10 @@ export async function audit<P extends Problem>(
     0,
     KNOWN_PROBLEMS,
   );
-  const played = await collect(
-    player,
-    mined.failures.slice(0, GROUPS),
-    options.reflectionsPerFailure,
-    options.seed,
-    AUDIT_STEP,
-  );
+  const played = await collect(player, mined.failures.slice(0, GROUPS), options, {
+    seed: options.seed,
+    step: AUDIT_STEP,
+  });
   const episodes = played.map(({ episode }) => episode);
   const reflections = episodes.flatMap(({ reflection }) => reflection ?? []);
   const samples = played.flatMap(({ episode: { reflection }, prompt }) =>

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { collect, type Played } from './collect.ts';
 import { makeFakeEngine } from './engine/fake.ts';
 import { hash32 } from './lib/rng.ts';
+import { PAPER_CHOICES } from './method/choices.ts';
 import { failureOf } from './method/testing.ts';
 import { makePlayer } from './player.ts';
 import { START_MODEL } from './quickstart.ts';
@@ -40,7 +41,7 @@ function play(places: readonly number[], step = 5): Promise<Played<CountdownProb
     stopReason: 'stop' as const,
   };
   const failures = places.map((place) => failureOf({ id: `p${place}`, nums: [3, 2, 1], target: 7 }, attempt));
-  return collect(player, failures, 4, 11, step);
+  return collect(player, failures, { ...PAPER_CHOICES, reflectionsPerFailure: 4 }, { seed: 11, step });
 }
 
 test('episodes come group by group, with reward 1 exactly where the retry passes', async () => {

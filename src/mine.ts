@@ -6,17 +6,14 @@
  */
 import { mapConcurrent } from './lib/concurrent.ts';
 import { hash32 } from './lib/rng.ts';
+import { keepsFailures, type MiningChoices } from './method/choices.ts';
 import { passed, type Failure, type Problem } from './method/episode.ts';
-import { failureId, type Player } from './player.ts';
+import { failureId, type Player, type Try } from './player.ts';
 
 /** Problems under way at a time: enough to fill the engine's batch. */
 const CONCURRENCY = 512;
 
-export interface MineOptions {
-  /** Attempts per problem. */
-  samples: number;
-  /** Kept per problem, the first ones. */
-  maxPerProblem: number;
+export interface MineOptions extends MiningChoices {
   seed: number;
   onProgress?: (done: number, failures: number) => void;
 }
@@ -34,51 +31,56 @@ export async function mine<P extends Problem>(
   problems: readonly P[],
   options: MineOptions,
 ): Promise<Mined<P>> {
-  const { samples, maxPerProblem, seed, onProgress } = options;
-  const { modelHash } = player.engine.capabilities();
+  const { seed, onProgress } = options;
   let done = 0;
   let found = 0;
+  const mined: Mined<P> = { failures: [], attempts: 0, passed: 0, unscored: 0 };
   const perProblem = await mapConcurrent(problems, CONCURRENCY, async (problem, i) => {
-    const requestSeed = hash32(seed, STREAM, i);
-    const tries = await player.attempt(problem, samples, requestSeed);
-    const failed = tries.filter(({ score }) => passed(score) === false).length;
-    const unscored = tries.filter(({ score }) => passed(score) === null).length;
-    const failures = tries
-      .flatMap(({ written, score }, sampleIndex): Failure<P>[] =>
-        score === null || 'error' in score || score.ok
-          ? []
-          : [
-              {
-                version: 1,
-                id: failureId(problem, sampleIndex),
-                problem,
-                sampleIndex,
-                samples,
-                failed,
-                attempt: written,
-                verdict: score,
-                modelHash,
-                sampling: {
-                  temperature: player.options.temperature,
-                  maxTokens: player.options.maxAttemptTokens,
-                  seed: requestSeed,
-                },
-              },
-            ],
-      )
-      .slice(0, maxPerProblem);
-    found += failures.length;
+    const one = await mineProblem(player, problem, options, hash32(seed, STREAM, i));
+    found += one.failures.length;
     onProgress?.(++done, found);
-    return { failures, failed, unscored };
+    return one;
   });
-  const attempts = problems.length * samples;
-  const sum = (count: 'failed' | 'unscored'): number => perProblem.reduce((total, p) => total + p[count], 0);
-  return {
-    failures: perProblem.flatMap((p) => p.failures),
-    attempts,
-    passed: attempts - sum('failed') - sum('unscored'),
-    unscored: sum('unscored'),
-  };
+  for (const { failures, tries } of perProblem) {
+    mined.failures.push(...failures);
+    mined.attempts += tries.length;
+    mined.passed += tries.filter(({ score }) => passed(score) === true).length;
+    mined.unscored += tries.filter(({ score }) => passed(score) === null).length;
+  }
+  return mined;
+}
+
+/** Attempts at one problem, and the failures among them that are kept. */
+export async function mineProblem<P extends Problem>(
+  player: Player<P>,
+  problem: P,
+  { samples, maxPerProblem, keepFailures }: MiningChoices,
+  seed: number,
+): Promise<{ failures: Failure<P>[]; tries: Try[] }> {
+  const tries = await player.attempt(problem, samples, seed);
+  const judged = tries.filter(({ score }) => passed(score) !== null).length;
+  const failed = tries.filter(({ score }) => passed(score) === false).length;
+  if (!keepsFailures(failed, judged, keepFailures)) return { failures: [], tries };
+  const { modelHash } = player.engine.capabilities();
+  const { temperature, maxAttemptTokens: maxTokens } = player.options;
+  const failures = tries.flatMap(({ written, score }, sampleIndex): Failure<P>[] => {
+    if (score === null || 'error' in score || score.ok) return [];
+    return [
+      {
+        version: 1,
+        id: failureId(problem, sampleIndex),
+        problem,
+        sampleIndex,
+        samples,
+        failed,
+        attempt: written,
+        verdict: score,
+        modelHash,
+        sampling: { temperature, maxTokens, seed },
+      },
+    ];
+  });
+  return { failures: failures.slice(0, maxPerProblem), tries };
 }
 
 /** Which of the seed's streams mining draws from: far above the steps of a run, which are streams too. */

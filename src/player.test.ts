@@ -2,13 +2,13 @@ import { expect, test } from 'vitest';
 import { audit } from './audit.ts';
 import { makeFakeEngine } from './engine/fake.ts';
 import { failureOf } from './method/testing.ts';
-import { makePlayer, type Player } from './player.ts';
+import { makePlayer, type Player, type Told } from './player.ts';
 import { START_MODEL } from './quickstart.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { defaultTrainOptions } from './train.ts';
 
 const problem: CountdownProblem = { id: 'p', nums: [3, 2, 1], target: 7 };
-const playerWith = (prompts: string, maxReflectionTokens = 20): Player<CountdownProblem> =>
+const playerWith = (prompts: string, maxReflectionTokens = 20, told?: Told): Player<CountdownProblem> =>
   makePlayer(
     makeFakeEngine(() => []),
     START_MODEL,
@@ -18,6 +18,7 @@ const playerWith = (prompts: string, maxReflectionTokens = 20): Player<Countdown
       temperature: 1,
       maxAttemptTokens: 20,
       maxReflectionTokens,
+      told,
     },
   );
 
@@ -36,6 +37,16 @@ test('the audit refuses a failure whose longest reflection and retry do not fit 
   await expect(audit(player, mined, defaultTrainOptions())).rejects.toThrow(
     /failure p#0: expected at most \d+ tokens .* 100000 of reflection, 20 of retry\. Lower --max-reflection-tokens/,
   );
+});
+
+test('the model is told the reason of its failure only where that is asked for', () => {
+  const failed = { ok: false, class: 'missed target', why: 'expected 7, got 5' } as const;
+  const [asked, told] = ([undefined, 'reason'] as const).map((what) => {
+    const player = playerWith('short', 20, what);
+    return player.askToReflect(problem, player.asWritten('3 + 2'), failed).messages.at(-1)?.content;
+  });
+  expect(asked).toBe('why');
+  expect(told).toBe('why\n\nmissed target: expected 7, got 5');
 });
 
 test('a turn that does not fit the context is refused with the options to lower', async () => {

@@ -20,7 +20,14 @@ export interface PlayerOptions {
   /** Longest attempt or retry, and longest reflection, in tokens. */
   maxAttemptTokens: number;
   maxReflectionTokens: number;
+  /** What the model is told of its failure: only that it failed (the paper's), or the verdict's reason too. */
+  told?: Told | undefined;
+  /** Leaves the failed attempt out of the conversation that the retry is sampled in. The paper keeps it. */
+  dropAttempt?: boolean | undefined;
 }
+
+export const TOLD = ['failed', 'reason'] as const;
+export type Told = (typeof TOLD)[number];
 
 /** Something that was written and what the task says of it. */
 export interface Try {
@@ -35,10 +42,14 @@ export interface Player<P extends Problem = Problem> {
   format: ChatFormat;
   tokenizer: Tokenizer;
   options: PlayerOptions;
+  /** The conversation that poses the bare problem. */
+  pose(problem: P): Conversation;
   /** Attempts at the bare problem, independent of each other. */
   attempt(problem: P, count: number, seed: number): Promise<Try[]>;
-  /** The conversation in which the model is asked to reflect on a failed attempt. */
-  askToReflect(problem: P, attempt: Written): Conversation;
+  /** The conversation in which the model is asked to reflect on a failed attempt. `score`: what it may be told of it. */
+  askToReflect(problem: P, attempt: Written, score?: Score): Conversation;
+  /** The same after a retry that failed, in the conversation that the retry was sampled in. */
+  askToReflectAgain(asked: Conversation, retry: Written, score?: Score): Conversation;
   /** `beginning`: ids that every reflection starts with; they are part of what is returned, without log-probabilities of their own (0). */
   reflect(
     asked: Conversation,
@@ -51,6 +62,8 @@ export interface Player<P extends Problem = Problem> {
   /** The same right after the attempt, with nothing between. */
   askAgainPlainly(problem: P, attempt: Written): Conversation;
   retry(problem: P, asked: Conversation, seed: number): Promise<Try>;
+  /** Retries in the same conversation, independent of each other; the first is that of `retry`. */
+  retries(problem: P, asked: Conversation, count: number, seed: number): Promise<Try[]>;
   /** A retry after a reflection; null when the reflection did not end: there is then nothing to retry after. */
   retryAfter(problem: P, asked: Conversation, reflection: Written, seed: number): Promise<Try | null>;
   /** A text that no model wrote, as a reflection. */
@@ -66,7 +79,7 @@ export function makePlayer<P extends Problem>(
 ): Player<P> {
   const tokenizer = loadTokenizer(modelDirectory);
   const format = loadChatFormat(modelDirectory, tokenizer);
-  const { maxAttemptTokens, maxReflectionTokens } = options;
+  const { maxAttemptTokens, maxReflectionTokens, told = 'failed', dropAttempt = false } = options;
   const user = (content: string): Message[] => [{ role: 'user', content }];
 
   const sample = (
@@ -115,9 +128,15 @@ export function makePlayer<P extends Problem>(
   };
   const again = (problem: P): Message[] => user(task.poseAgain(problem, prompts));
   const askAgain: Player<P>['askAgain'] = (problem, asked, reflection) =>
-    format.extend(asked, reflection, again(problem));
+    format.extend(dropAttempt ? pose(problem) : asked, reflection, again(problem));
+  const askToReflectAgain: Player<P>['askToReflectAgain'] = (asked, retry, score) =>
+    format.extend(asked, retry, user(reflectionRequest(prompts, told, score)));
+  const retries: Player<P>['retries'] = async (problem, asked, count, seed) => {
+    const written = await sample(asked.tokens, count, maxAttemptTokens, seed);
+    return Promise.all(written.map((w) => judge(problem, w)));
+  };
   const retry: Player<P>['retry'] = async (problem, asked, seed) =>
-    judge(problem, first(await sample(asked.tokens, 1, maxAttemptTokens, seed)));
+    first(await retries(problem, asked, 1, seed));
 
   return {
     engine,
@@ -126,14 +145,14 @@ export function makePlayer<P extends Problem>(
     format,
     tokenizer,
     options,
-    askToReflect: (problem, attempt) => format.extend(pose(problem), attempt, user(prompts.reflect)),
+    pose,
+    askToReflect: (problem, attempt, score) => askToReflectAgain(pose(problem), attempt, score),
+    askToReflectAgain,
     askAgain,
     askAgainPlainly: (problem, attempt) => format.extend(pose(problem), attempt, again(problem)),
-    attempt: async (problem, count, seed) => {
-      const written = await sample(pose(problem).tokens, count, maxAttemptTokens, seed);
-      return Promise.all(written.map((w) => judge(problem, w)));
-    },
+    attempt: async (problem, count, seed) => retries(problem, pose(problem), count, seed),
     retry,
+    retries,
     retryAfter: async (problem, asked, reflection, seed) =>
       reflection.stopReason === 'stop' ? retry(problem, askAgain(problem, asked, reflection), seed) : null,
     async reflect(asked, count, seed, beginning = []) {
@@ -156,6 +175,14 @@ export function makePlayer<P extends Problem>(
     },
     asWritten: (text) => ({ tokens: tokenizer.encode(text), logprobs: [], text, stopReason: 'length' }),
   };
+}
+
+/** The request for a reflection, with the verdict's reason where the model is told it. */
+function reflectionRequest(prompts: Prompts, told: Told, score: Score | undefined): string {
+  if (told === 'failed') return prompts.reflect;
+  if (score === undefined || score === null || 'error' in score || score.ok)
+    throw new Error('internal error: expected a failed verdict to tell the reason of');
+  return `${prompts.reflect}\n\n${score.class}: ${score.why}`;
 }
 
 /**

@@ -158,8 +158,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
     const learner = playerAt(trainEngine)(1);
     const miner = playerAt(stopping(trainEngine))(1);
     const mined = await mine(miner, problems, {
-      samples: 1,
-      maxPerProblem: 1,
+      ...trainOptions.mining,
       seed,
       onProgress: (done, failures) => phases.update(done, { failures }),
     });
@@ -170,7 +169,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
 
     phases.phase('train', trainOptions.steps);
     const steps: StepReport[] = [];
-    await train(run, learner, mined.failures, trainOptions, {
+    await train(run, learner, { failures: mined.failures, problems }, trainOptions, {
       onStep: (report) => {
         steps.push(report);
         phases.update(report.step + 1, stepFields(report));

@@ -1,37 +1,40 @@
 /**
  * The loop: Reflect, Retry, Reward.
  *
- *   for each step:  failures -> collect (reflect, retry, verdict) -> advantages -> datums -> forward, loss, backward -> step
+ *   for each step:  failures -> collect (reflect, retry, verdict) -> advantages -> sequences -> forward, loss, backward -> step
  *
- * Failures are frozen (mined before); reflections and retries are sampled from the current weights; the tokens of
- * the reflection, and no others, are trained. "Reflect, Retry, Reward" (arXiv 2505.24726), section 3; GRPO as in
- * the TRL of that time (`method/loss.ts`). Everything random is a function of (seed, step), so that a run that is
- * killed and resumed writes the same bytes as one that is not.
+ * Failures are mined before; reflections and retries are sampled from the current weights; the tokens of the
+ * reflection, and no others, are trained. "Reflect, Retry, Reward" (arXiv 2505.24726), section 3; GRPO as in
+ * the TRL of that time (`method/loss.ts`). What departs from this is one of the choices of `method/choices.ts`.
+ * Everything random is a function of (seed, step), so that a run that is killed and resumed writes the same bytes as
+ * one that is not.
  */
 import { join } from 'node:path';
-import { collect } from './collect.ts';
-import type { Engine } from './engine/engine.ts';
+import { collect, collectAttempts, type Played } from './collect.ts';
+import { makeDeck } from './deck.ts';
+import type { AdamParams, Engine } from './engine/engine.ts';
+import { makeFailureSource, type FailureSource, type SourceState } from './failure-source.ts';
 import { R3Error } from './lib/errors.ts';
 import { hash32, makeRng } from './lib/rng.ts';
-import { groupAdvantages, shuffledRewards } from './method/advantage.ts';
-import { reflectionDatum } from './method/datum.ts';
-import type { Episode, Failure, Problem } from './method/episode.ts';
+import { groupAdvantages, groupSignal, shuffledRewards } from './method/advantage.ts';
+import { PAPER_CHOICES, type Choices } from './method/choices.ts';
+import { trainedSequences, type Trained } from './method/datum.ts';
+import { passed, type Episode, type Failure, type Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
-import { grpoLoss, type LossType } from './method/loss.ts';
-import { stepMetrics } from './method/metrics.ts';
+import { crossEntropyLoss, grpoLoss, type LossType } from './method/loss.ts';
+import { firstTryMetrics, stepMetrics } from './method/metrics.ts';
 import type { Player } from './player.ts';
 import type { Run } from './runs/run.ts';
 import { learningRateAt, type Schedule } from './schedule.ts';
 
-export interface TrainOptions {
+export interface TrainOptions extends Choices {
   seed: number;
   steps: number;
-  /** Groups per step, and reflections per group (G; TRL's num_generations). */
-  failuresPerStep: number;
-  reflectionsPerFailure: number;
   learningRate: number;
   schedule: Schedule;
   adam: { beta1: number; beta2: number; epsilon: number; weightDecay: number; maxGradNorm: number };
+  /** Updates from one step's episodes (TRL's num_iterations). */
+  numIterations: number;
   /** Weight of the KL term to the start model, estimator k3. */
   beta: number;
   lossType: LossType;
@@ -58,12 +61,32 @@ export interface TrainControls {
   signal?: AbortSignal;
 }
 
+/** What training begins from, or goes on from. */
+export interface Material<P extends Problem> {
+  /** The failures of the present set. */
+  failures: readonly Failure<P>[];
+  /** Problems to attempt: needed unless failures are frozen and the method reflects or retries. */
+  problems: readonly P[];
+}
+
 /** Where a checkpoint's engine state is. */
 const ENGINE_STATE = 'engine';
 
+/** What a checkpoint holds of the loop. */
+export interface LoopState {
+  source: SourceState;
+}
+
+const START: LoopState = { source: { position: 0, minedAt: 0 } };
+
 /** Everything that a run needs to go on from `step`. */
-export async function saveCheckpoint(run: Run, engine: Engine, step: number): Promise<void> {
-  await run.saveCheckpoint(step, {}, (directory) => engine.saveState(join(directory, ENGINE_STATE)));
+export async function saveCheckpoint(
+  run: Run,
+  engine: Engine,
+  step: number,
+  state: LoopState = START,
+): Promise<void> {
+  await run.saveCheckpoint(step, state, (directory) => engine.saveState(join(directory, ENGINE_STATE)));
 }
 
 /**
@@ -73,7 +96,7 @@ export async function saveCheckpoint(run: Run, engine: Engine, step: number): Pr
 export async function train<P extends Problem>(
   run: Run,
   player: Player<P>,
-  failures: readonly Failure<P>[],
+  { failures, problems }: Material<P>,
   options: TrainOptions,
   controls: TrainControls = {},
 ): Promise<number> {
@@ -81,15 +104,23 @@ export async function train<P extends Problem>(
   requireEnough(failures, options);
   const { checkpoint } = run.latestCheckpoint();
   if (checkpoint !== null) await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
+  const { source: state } = (checkpoint?.state ?? START) as LoopState;
+  const source = samplesProblems(options)
+    ? fromProblems(player, problems, options, state)
+    : fromFailures(
+        player,
+        makeFailureSource(player, failures, problems, options, state, (mined) => run.appendFailures(mined)),
+        options,
+      );
 
   let step = checkpoint?.step ?? 0;
   while (step < options.steps) {
-    const report = await trainStep(run, player, failures, options, step);
+    const report = await trainStep(run, player, source, options, step);
     step++;
     controls.onStep?.(report);
     const stopping = controls.signal?.aborted === true;
     if (step === options.steps || stopping || step % options.checkpointEvery === 0) {
-      await saveCheckpoint(run, engine, step);
+      await saveCheckpoint(run, engine, step, { source: source.state() });
       run.pruneCheckpoints(options.keepCheckpoints);
     }
     if (stopping) break;
@@ -99,6 +130,7 @@ export async function train<P extends Problem>(
 
 /** Throws R3Error `bad-option` where there are fewer failures than one step takes. */
 export function requireEnough(failures: readonly unknown[], options: TrainOptions): void {
+  if (samplesProblems(options) || options.firstAttempts === 'on-policy') return;
   if (failures.length >= options.failuresPerStep) return;
   throw new R3Error(
     'config',
@@ -107,45 +139,42 @@ export function requireEnough(failures: readonly unknown[], options: TrainOption
   );
 }
 
+/** Whether a step starts from problems instead of failures. */
+export function samplesProblems({ method }: Pick<Choices, 'method'>): boolean {
+  return method === 'attempts' || method === 'rejection-sampling';
+}
+
 async function trainStep<P extends Problem>(
   run: Run,
   player: Player<P>,
-  failures: readonly Failure<P>[],
+  source: EpisodeSource<P>,
   options: TrainOptions,
   step: number,
 ): Promise<StepReport> {
-  const { engine } = player;
   const started = performance.now();
-  const batch = failuresOfStep(failures, options, step);
-  const played = await collect(player, batch, options.reflectionsPerFailure, options.seed, step);
+  const { played, firstTries } = await source.play(step);
   const episodes = played.map(({ episode }) => episode);
   const groups = groupsOf(episodes);
-  setAdvantages(groups, options, step);
+  if (options.method === 'rejection-sampling') chooseExamples(groups);
+  else setAdvantages(groups, options, step);
   const collected = performance.now();
 
-  const trained = played.flatMap(({ episode: { advantage, reflection }, prompt }) =>
-    advantage === null || reflection === null
-      ? []
-      : [{ advantage, datum: reflectionDatum(prompt, reflection.tokens) }],
-  );
-  const datums = trained.map((t) => t.datum);
-  const { temperature } = player.options;
-  const referenceLogprobs =
-    options.beta > 0 ? await engine.logprobs(datums, { temperature, weights: 'reference' }) : undefined;
-  const loss = grpoLoss(
-    { advantages: trained.map((t) => t.advantage), referenceLogprobs },
-    { beta: options.beta, lossType: options.lossType, epsilon: options.epsilon ?? undefined },
-  );
-  const { metrics } = await engine.forwardBackward(datums, loss, { temperature });
   const learningRate = learningRateAt(options.schedule, options.learningRate, step, options.steps);
-  const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
+  const trained = played.flatMap(({ episode: { advantage }, segments }) =>
+    advantage === null ? [] : trainedSequences(segments).map((sequence) => ({ ...sequence, advantage })),
+  );
+  const metrics = await learn(player, trained, options, learningRate);
+  const distilled = await distil(player, played, options);
   const ended = performance.now();
 
+  const trainedTokens = trained.reduce((sum, { datum }) => sum + datum.positions.length, 0);
   const row = {
     step,
-    ...stepMetrics(episodes, { failures: batch.length }),
+    ...firstTryMetrics(firstTries.map(({ episode }) => episode)),
+    ...stepMetrics(options.trainTokens === 'all' ? episodes.filter(isReflected) : episodes),
+    trainedTokens,
     ...metrics,
-    gradientNorm,
+    ...distilled,
     learningRate,
   };
   const seconds = { sample: (collected - started) / 1000, train: (ended - collected) / 1000 };
@@ -155,18 +184,59 @@ async function trainStep<P extends Problem>(
   return { step, steps: options.steps, metrics: row, seconds };
 }
 
-/** Failures come in passes over the set, each in an order of its own; no step has a failure twice. */
-function failuresOfStep<P extends Problem>(
-  failures: readonly Failure<P>[],
+/** Where the episodes of a step come from. */
+interface EpisodeSource<P extends Problem> {
+  /** What is trained, and the attempts of the current weights that it came from: none where failures are frozen. */
+  play(step: number): Promise<{ played: Played<P>[]; firstTries: Played<P>[] }>;
+  state(): SourceState;
+}
+
+/** How many times its failures a step may draw when groups without a signal are refilled. */
+const MOST_REFILLS = 4;
+
+function fromFailures<P extends Problem>(
+  player: Player<P>,
+  source: FailureSource<P>,
   options: TrainOptions,
-  step: number,
-): Failure<P>[] {
-  const stepsPerPass = Math.floor(failures.length / options.failuresPerStep);
-  const order = makeRng(hash32(options.seed, ORDER_STREAM, Math.floor(step / stepsPerPass))).shuffle([
-    ...failures.keys(),
-  ]);
-  const from = (step % stepsPerPass) * options.failuresPerStep;
-  return order.slice(from, from + options.failuresPerStep).map((index) => failures[index] as Failure<P>);
+): EpisodeSource<P> {
+  const { seed, failuresPerStep, zeroVariance, trainTokens } = options;
+  return {
+    state: source.state,
+    async play(step) {
+      const played: Played<P>[] = [];
+      const firstTries: Played<P>[] = [];
+      const ids = new Set<string>();
+      let signals = 0;
+      for (let round = 0; signals < failuresPerStep && round < MOST_REFILLS; round++) {
+        const taken = await source.take(step, failuresPerStep - signals, ids.size);
+        const fresh = taken.failures.filter(({ id }) => !ids.has(id));
+        const more = await collect(player, fresh, options, { seed, step, place: ids.size });
+        for (const { id } of fresh) ids.add(id);
+        played.push(...more);
+        firstTries.push(...taken.attempts);
+        if (zeroVariance !== 'refill' || fresh.length === 0) break;
+        signals += groupsOf(more.map(({ episode }) => episode)).filter(isMixed).length;
+      }
+      return { played: trainTokens === 'all' ? [...played, ...firstTries] : played, firstTries };
+    },
+  };
+}
+
+function fromProblems<P extends Problem>(
+  player: Player<P>,
+  problems: readonly P[],
+  { seed, failuresPerStep, reflectionsPerFailure }: TrainOptions,
+  state: SourceState,
+): EpisodeSource<P> {
+  const deck = makeDeck(problems, failuresPerStep, seed, state.position);
+  return {
+    async play(step) {
+      const problemsOfStep = deck.deal(failuresPerStep);
+      const played = await collectAttempts(player, problemsOfStep, reflectionsPerFailure, { seed, step });
+      return { played, firstTries: played };
+    },
+    state: () => ({ position: deck.position(), minedAt: 0 }),
+  };
 }
 
 /** Group by group; with the control, from permuted rewards. */
@@ -179,24 +249,103 @@ function setAdvantages(groups: readonly Episode[][], options: TrainOptions, step
       scale: options.scaleRewards,
       epsilon: 1e-4,
     });
-    group.forEach((episode, i) => (episode.advantage = advantages[i] as number | null));
+    const isKept = options.zeroVariance === 'keep' || isMixed(group);
+    group.forEach((episode, i) => (episode.advantage = isKept ? (advantages[i] as number | null) : null));
   });
+}
+
+function isReflected({ reflection }: Episode): boolean {
+  return reflection !== null;
+}
+
+function isMixed(group: readonly Episode[]): boolean {
+  return groupSignal(group.map(({ reward }) => reward)) === 'mixed';
+}
+
+/** Rejection sampling: the different attempts of a group that passed, each with the same weight. */
+function chooseExamples(groups: readonly Episode[][]): void {
+  for (const group of groups) {
+    const seen = new Set<string>();
+    for (const episode of group) {
+      const key = episode.attempt.tokens.join(' ');
+      if (episode.reward !== 1 || seen.has(key)) continue;
+      seen.add(key);
+      episode.advantage = 1;
+    }
+  }
+}
+
+/** One sequence, and how much better than its siblings' it was. */
+interface Rewarded extends Trained {
+  advantage: number;
+}
+
+/** The updates of a step. Without anything to train, none: a step whose groups were all left out moves nothing. */
+async function learn(
+  { engine, options: { temperature } }: Player,
+  trained: readonly Rewarded[],
+  options: TrainOptions,
+  learningRate: number,
+): Promise<Record<string, number>> {
+  if (trained.length === 0) return {};
+  const datums = trained.map(({ datum }) => datum);
+  const isSupervised = options.method === 'rejection-sampling';
+  const referenceLogprobs =
+    options.beta > 0 && !isSupervised
+      ? await engine.logprobs(datums, { temperature, weights: 'reference' })
+      : undefined;
+  let oldLogprobs: readonly Float32Array[] | undefined;
+  let metrics: Record<string, number> = {};
+  for (let iteration = 0; iteration < options.numIterations; iteration++) {
+    const loss = isSupervised
+      ? crossEntropyLoss()
+      : grpoLoss(
+          { advantages: trained.map((t) => t.advantage), oldLogprobs, referenceLogprobs },
+          { beta: options.beta, lossType: options.lossType, epsilon: options.epsilon ?? undefined },
+        );
+    const result = await engine.forwardBackward(datums, loss, { temperature });
+    oldLogprobs ??= result.logprobs;
+    const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
+    metrics = { ...result.metrics, gradientNorm };
+  }
+  return metrics;
+}
+
+/** Supervised training from the bare problem to the retries that passed, where it is asked for. */
+async function distil<P extends Problem>(
+  player: Player<P>,
+  played: readonly Played<P>[],
+  { distillationRate, adam }: TrainOptions,
+): Promise<Record<string, number>> {
+  if (distillationRate === null) return {};
+  const datums = played.flatMap(({ episode: { problem, retry, score } }) =>
+    retry === null || passed(score) !== true
+      ? []
+      : trainedSequences([{ prompt: player.pose(problem).tokens, written: retry }]).map((t) => t.datum),
+  );
+  if (datums.length === 0) return { 'distillation/examples': 0 };
+  const { metrics } = await player.engine.forwardBackward(datums, crossEntropyLoss());
+  const adamParams: AdamParams = { learningRate: distillationRate, ...adam };
+  await player.engine.step(adamParams);
+  return {
+    'distillation/examples': datums.length,
+    ...(metrics['nll'] === undefined ? {} : { 'distillation/nll': metrics['nll'] }),
+  };
 }
 
 /** Above the steps of a run, which are streams too. */
 const SHUFFLE_STREAM = 0x40000002;
-const ORDER_STREAM = 0x40000003;
 
 /** The paper's values where it states them (`learningRate`, `beta`, schedule, 256 episodes a step), TRL's elsewhere. */
 export function defaultTrainOptions(): TrainOptions {
   return {
+    ...PAPER_CHOICES,
     seed: 1,
     steps: 100,
-    failuresPerStep: 32,
-    reflectionsPerFailure: 8,
     learningRate: 5e-7,
     schedule: { kind: 'cosine', warmupSteps: 3, flatSteps: 0, floor: 0 },
     adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
+    numIterations: 1,
     beta: 0.001,
     lossType: 'grpo',
     epsilon: null,

@@ -26,6 +26,7 @@ const schema = z.strictObject({
   verdict: z.strictObject({ ok: z.literal(false), class: z.string(), why: z.string() }),
   modelHash: z.string(),
   sampling: z.strictObject({ temperature: z.number(), maxTokens: count, seed: count }),
+  minedAt: count.optional(),
 }) satisfies z.ZodType<Failure>;
 
 /** Throws R3Error `bad-row` or `bad-file` with file and line, `mismatch` for failures of another model. */

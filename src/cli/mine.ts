@@ -22,6 +22,7 @@ import {
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
+import { addMiningOptions, miningOf, type MiningFlags } from './choice-options.ts';
 import { cliProgress } from './watch.ts';
 import {
   engineOptions,
@@ -36,15 +37,13 @@ import {
   withEngine,
 } from './session.ts';
 
-interface Flags extends EngineFlags, PlayerFlags {
+interface Flags extends EngineFlags, PlayerFlags, MiningFlags {
   task: string;
   model: string;
   problems: string;
   out: string;
   limit?: number;
   prompts?: string;
-  samples: number;
-  maxPerProblem: number;
   seed: number;
   json?: boolean;
 }
@@ -61,12 +60,8 @@ export function define(command: Command, io: Io): void {
     .requiredOption('--out <file>', 'where the failures go, .jsonl; an existing file is replaced')
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
     .addOption(promptsOption())
-    .addOption(integer('--samples <n>', 'attempts per problem', { min: 1 }).default(1))
-    .addOption(
-      integer('--max-per-problem <n>', 'failures kept per problem, the first ones', { min: 1 }).default(1),
-    )
     .addOption(seed('of sampling').default(1));
-  addEngineOptions(addPlayerOptions(command)).option(
+  addEngineOptions(addPlayerOptions(addMiningOptions(command))).option(
     '--json',
     'the counts as one line of JSON: {problems, attempts, passed, failures, out}',
   );
@@ -100,8 +95,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
     try {
       progress.phase('mine failures', problems.length);
       mined = await mine(player, problems, {
-        samples: flags.samples,
-        maxPerProblem: flags.maxPerProblem,
+        ...miningOf(flags),
         seed: flags.seed,
         onProgress: (done, failures) => progress.update(done, { failures }),
       });

@@ -6,6 +6,7 @@ import { Option, type Command } from 'commander';
 import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { Schedule } from '../schedule.ts';
+import { TOLD, type Told } from '../player.ts';
 import type { TrainOptions } from '../train.ts';
 
 const LARGEST_SEED = 2 ** 32 - 1;
@@ -236,9 +237,13 @@ export function addOptimizerOptions(command: Command, defaults: OptimizerOptions
       ]).default(schedule.kind),
     )
     .addOption(
-      integer('--warmup-steps <n>', 'steps in which the learning rate rises', { min: 0 }).default(
-        schedule.warmupSteps,
-      ),
+      real(
+        '--warmup-steps <n>',
+        'steps in which the learning rate rises; below 1: their share of all steps',
+        {
+          min: 0,
+        },
+      ).default(schedule.warmupSteps),
     )
     .addOption(
       integer('--flat-steps <n>', 'steps at the peak before it decays', { min: 0 }).default(
@@ -269,8 +274,10 @@ export function addOptimizerOptions(command: Command, defaults: OptimizerOptions
     );
 }
 
-export function optimizerOf(flags: OptimizerFlags): OptimizerOptions {
-  const { learningRate, schedule: kind, warmupSteps, flatSteps, floor } = flags;
+/** `steps`: of the whole run, which a share of warm-up steps is a share of. */
+export function optimizerOf(flags: OptimizerFlags, steps: number): OptimizerOptions {
+  const { learningRate, schedule: kind, flatSteps, floor } = flags;
+  const warmupSteps = warmupStepsOf(flags.warmupSteps, steps);
   const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay, maxGradNorm } = flags;
   return {
     learningRate,
@@ -279,7 +286,16 @@ export function optimizerOf(flags: OptimizerFlags): OptimizerOptions {
   };
 }
 
+/** TRL's rule: a number below 1 is a share, rounded up. */
+function warmupStepsOf(given: number, steps: number): number {
+  if (given < 1) return Math.ceil(given * steps);
+  if (Number.isInteger(given)) return given;
+  throw usageError(`--warmup-steps: expected a whole number, or a share below 1, got ${given}`);
+}
+
 export interface PlayerFlags {
+  told?: Told;
+  dropAttempt?: boolean;
   temperature: number;
   topK?: number;
   topP?: number;
@@ -301,7 +317,15 @@ export function addPlayerOptions(command: Command): Command {
     .addOption(
       integer('--max-attempt-tokens <n>', `longest attempt and retry, in tokens ${limit}`, { min: 1 }),
     )
-    .addOption(integer('--max-reflection-tokens <n>', `longest reflection, in tokens ${limit}`, { min: 1 }));
+    .addOption(integer('--max-reflection-tokens <n>', `longest reflection, in tokens ${limit}`, { min: 1 }))
+    .addOption(
+      choice(
+        '--told <what>',
+        "what the model is told of its failure: only that it failed, or the verdict's reason too (default: failed)",
+        TOLD,
+      ),
+    )
+    .option('--drop-attempt', 'leave the failed attempt out of the conversation of the retry');
 }
 
 /** What narrows the distribution that is sampled from. */

@@ -46,6 +46,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'train a model to write reflections that make its next try pass',
     load: () => import('./train.ts'),
   },
+  presets: {
+    summary: 'the options of published settings, each with its source',
+    load: () => import('./presets.ts'),
+  },
   eval: {
     summary: 'measure first and second tries, beside the controls',
     load: () => import('./eval.ts'),

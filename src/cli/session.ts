@@ -223,12 +223,14 @@ export function checkModel(directory: string): void {
 /** Sampling options with the limits that depend on the model filled in. */
 export function playerOptions(flags: PlayerFlags, contextLength: number): PlayerOptions {
   const limit = Math.min(LONGEST_TURN, Math.floor(contextLength / CONTEXT_SHARE));
-  const { temperature, topK, topP, minP } = flags;
+  const { temperature, topK, topP, minP, told, dropAttempt } = flags;
   return {
     temperature,
     topK,
     topP,
     minP,
+    told,
+    dropAttempt,
     maxAttemptTokens: flags.maxAttemptTokens ?? limit,
     maxReflectionTokens: flags.maxReflectionTokens ?? limit,
   };

@@ -159,7 +159,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
       const options = {
         batchSize,
         steps,
-        ...optimizerOf(flags),
+        ...optimizerOf(flags, steps),
         lossDenominator: flags.lossDenominator,
       };
       const passes = flags.steps === undefined ? flags.epochs : Number.POSITIVE_INFINITY;

@@ -4,9 +4,10 @@ import { expect, test } from 'vitest';
 import { START_MODEL, quickstartTrainOptions } from '../quickstart.ts';
 import { defaultTrainOptions } from '../train.ts';
 import type { Io } from './io.ts';
+import { applyPreset, findPreset, sourcesOf } from './preset-options.ts';
 import { playerOptions } from './session.ts';
 import {
-  failureSourceOf,
+  dataOf,
   kernelsOf,
   parseTrainConfig,
   sameKernels,
@@ -22,7 +23,18 @@ const flags: TrainFlags = {
   temperature: 1,
   samples: 2,
   maxPerProblem: 1,
+  keepFailures: 'majority',
+  method: 'reflect',
+  trainTokens: 'both',
+  refreshEvery: 20,
+  retriesPerReflection: 1,
+  retryReward: 'any',
+  rounds: 2,
+  zeroVariance: 'refill',
+  distillationRate: 1e-6,
+  audit: true,
   steps: 10,
+  numIterations: 2,
   failuresPerStep: 4,
   numGenerations: 16,
   learningRate: 1e-5,
@@ -57,7 +69,10 @@ const config: TrainConfig = {
   passTokens: null,
   context: null,
   sampling: { temperature: 1, topK: undefined, maxAttemptTokens: 8, maxReflectionTokens: 8 },
-  failures: { problems: '/data/p.jsonl', limit: null, samples: 1, maxPerProblem: 1 },
+  failures: null,
+  problems: { file: '/data/p.jsonl', limit: null },
+  audited: true,
+  sources: { steps: 'default' },
   train: defaultTrainOptions(),
 };
 
@@ -83,8 +98,19 @@ test('each flag of the loop has its place in the options', () => {
     ...defaultTrainOptions(),
     seed: 9,
     steps: 10,
+    numIterations: 2,
+    method: 'reflect',
+    trainTokens: 'both',
+    firstAttempts: 'refreshed',
+    refreshEvery: 20,
+    mining: { samples: 2, maxPerProblem: 1, keepFailures: 'majority' },
     failuresPerStep: 4,
     reflectionsPerFailure: 16,
+    retriesPerReflection: 1,
+    retryReward: 'any',
+    rounds: 2,
+    zeroVariance: 'refill',
+    distillationRate: 1e-6,
     learningRate: 1e-5,
     schedule: { kind: 'linear', warmupSteps: 2, flatSteps: 3, floor: 0.2 },
     adam: { beta1: 0.8, beta2: 0.98, epsilon: 1e-7, weightDecay: 0.01, maxGradNorm: 2 },
@@ -97,15 +123,59 @@ test('each flag of the loop has its place in the options', () => {
   });
 });
 
-test('failures come from one source, with absolute paths', () => {
-  expect(failureSourceOf({ ...flags, failures: '/f.jsonl' })).toEqual({ file: '/f.jsonl' });
-  expect(failureSourceOf({ ...flags, problems: '/p.jsonl', limit: 5 })).toEqual({
-    problems: '/p.jsonl',
-    limit: 5,
-    samples: 2,
-    maxPerProblem: 1,
+test('data has absolute paths, and problems wherever the method attempts them', () => {
+  const frozen = defaultTrainOptions();
+  expect(dataOf({ ...flags, failures: '/f.jsonl' }, frozen)).toEqual({
+    failures: '/f.jsonl',
+    problems: null,
   });
-  expect(() => failureSourceOf({ ...flags, failures: 'f', problems: 'p' })).toThrow(/got both or neither/);
+  expect(dataOf({ ...flags, problems: '/p.jsonl', limit: 5 }, frozen)).toEqual({
+    failures: null,
+    problems: { file: '/p.jsonl', limit: 5 },
+  });
+  expect(() => dataOf({ ...flags, failures: 'f', problems: 'p' }, frozen)).toThrow(/got both or neither/);
+  expect(() => dataOf(flags, frozen)).toThrow(/got both or neither/);
+  const onPolicy = { ...frozen, firstAttempts: 'on-policy' } as const;
+  expect(() => dataOf({ ...flags, failures: 'f' }, onPolicy)).toThrow(
+    /--problems: expected a file, because first attempts are on-policy/,
+  );
+  expect(dataOf({ ...flags, failures: '/f', problems: '/p' }, onPolicy).failures).toBe('/f');
+  expect(() => dataOf(flags, { ...frozen, method: 'attempts' })).toThrow(
+    /the method attempts samples problems/,
+  );
+});
+
+test('a warm-up below one is a share of all steps, as in TRL; a broken number of steps is refused', () => {
+  const warmup = (warmupSteps: number): number =>
+    trainOptionsOf({ ...flags, warmupSteps }).schedule.warmupSteps;
+  expect(warmup(0.03)).toBe(1);
+  expect(trainOptionsOf({ ...flags, warmupSteps: 0.03, steps: 1000 }).schedule.warmupSteps).toBe(30);
+  expect(warmup(3)).toBe(3);
+  expect(() => warmup(2.5)).toThrow(/--warmup-steps: expected a whole number, or a share below 1, got 2\.5/);
+});
+
+test('a preset sets what the command line does not, and the source of each value is known', async () => {
+  const command = new Command().exitOverride();
+  define(command, unusedIo);
+  command.action(() => undefined);
+  await command.parseAsync(['--model', 'm', '--preset', 'paper', '--beta', '0.1'], { from: 'user' });
+  const preset = findPreset('paper');
+  applyPreset(command, preset);
+  const set = command.opts<TrainFlags>();
+  expect(set).toMatchObject({
+    beta: 0.1,
+    learningRate: 5e-7,
+    samples: 64,
+    told: 'failed',
+    numGenerations: 8,
+  });
+  expect(trainOptionsOf(set).schedule).toMatchObject({ kind: 'cosine', warmupSteps: 30 });
+  expect(sourcesOf(command, preset)).toMatchObject({
+    beta: 'given',
+    'learning-rate': 'paper, stated',
+    'num-generations': 'paper, inferred',
+    'flat-steps': 'default',
+  });
 });
 
 const unusedIo: Io = {

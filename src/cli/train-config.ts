@@ -9,9 +9,11 @@ import { z } from 'zod';
 import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import { explainIssue, showValue } from '../lib/json.ts';
-import type { PlayerOptions } from '../player.ts';
+import { TOLD, type PlayerOptions } from '../player.ts';
 import type { RunConfig } from '../runs/run.ts';
-import { defaultTrainOptions, type TrainOptions } from '../train.ts';
+import type { Choices } from '../method/choices.ts';
+import { defaultTrainOptions, samplesProblems, type TrainOptions } from '../train.ts';
+import { choiceFields, choicesOf, type ChoiceFlags } from './choice-options.ts';
 import {
   optimizerOf,
   usageError,
@@ -21,21 +23,20 @@ import {
   type PlayerFlags,
 } from './options.ts';
 
-export interface TrainFlags extends EngineFlags, LoraFlags, OptimizerFlags, PlayerFlags {
+export interface TrainFlags extends EngineFlags, LoraFlags, OptimizerFlags, PlayerFlags, ChoiceFlags {
   task?: string;
   model?: string;
   problems?: string;
   failures?: string;
   limit?: number;
-  samples: number;
-  maxPerProblem: number;
   prompts?: string;
   run?: string;
   resume?: string;
   acceptKernels?: boolean;
+  preset?: string;
+  audit: boolean;
   steps: number;
-  failuresPerStep: number;
-  numGenerations: number;
+  numIterations: number;
   beta: number;
   lossType: TrainOptions['lossType'];
   epsilon?: number;
@@ -57,13 +58,15 @@ const samplingSchema = z.strictObject({
   minP: share.optional(),
   maxAttemptTokens: count,
   maxReflectionTokens: count,
+  told: z.enum(TOLD).optional(),
+  dropAttempt: z.boolean().optional(),
 }) satisfies z.ZodType<PlayerOptions>;
 
 const trainSchema = z.strictObject({
+  ...choiceFields,
   seed: z.int(),
   steps: count,
-  failuresPerStep: count,
-  reflectionsPerFailure: count,
+  numIterations: count,
   learningRate: share,
   schedule: z.strictObject({
     kind: z.enum(['constant', 'linear', 'cosine']),
@@ -114,16 +117,19 @@ const schema = z.strictObject({
   /** The longest sequence; null: what the engine takes by itself. */
   context: count.nullable().default(null),
   sampling: samplingSchema,
-  /** Where failures come from until the first checkpoint has them. */
-  failures: z.union([
-    z.strictObject({ file: z.string() }),
-    z.strictObject({ problems: z.string(), limit: count.nullable(), samples: count, maxPerProblem: count }),
-  ]),
+  /** Failures that were mined before, until the first checkpoint has them; null: mined from the problems. */
+  failures: z.string().nullable(),
+  /** What is attempted, and how many of its problems; null where failures are frozen and came from a file. */
+  problems: z.strictObject({ file: z.string(), limit: count.nullable() }).nullable(),
+  /** Whether the audit ran before training: --no-audit leaves it out. */
+  audited: z.boolean(),
+  /** Where the value of each option comes from: the command line, a preset and how sure it is, or the default. */
+  sources: z.record(z.string(), z.string()),
   train: trainSchema,
 });
 
 export type TrainConfig = z.infer<typeof schema>;
-export type FailureSource = TrainConfig['failures'];
+export type Data = Pick<TrainConfig, 'failures' | 'problems'>;
 
 /** The configuration that a run was started with. Throws R3Error `mismatch` when another command made the run. */
 export function parseTrainConfig(config: RunConfig, directory: string): TrainConfig {
@@ -159,11 +165,11 @@ export function withKernels(config: TrainConfig, step: number, kernels: string):
 export function trainOptionsOf(flags: TrainFlags): TrainOptions {
   return {
     ...defaultTrainOptions(),
-    ...optimizerOf(flags),
+    ...choicesOf(flags),
+    ...optimizerOf(flags, flags.steps),
     seed: flags.seed,
     steps: flags.steps,
-    failuresPerStep: flags.failuresPerStep,
-    reflectionsPerFailure: flags.numGenerations,
+    numIterations: flags.numIterations,
     beta: flags.beta,
     lossType: flags.lossType,
     epsilon: flags.epsilon ?? null,
@@ -174,16 +180,19 @@ export function trainOptionsOf(flags: TrainFlags): TrainOptions {
 }
 
 /** Paths are made absolute: a run can be resumed from any folder. */
-export function failureSourceOf({
-  failures,
-  problems,
-  limit,
-  samples,
-  maxPerProblem,
-}: TrainFlags): FailureSource {
-  if (failures !== undefined && problems === undefined) return { file: resolve(failures) };
-  if (failures === undefined && problems !== undefined) {
-    return { problems: resolve(problems), limit: limit ?? null, samples, maxPerProblem };
+export function dataOf({ failures, problems, limit }: TrainFlags, choices: Choices): Data {
+  const why = samplesProblems(choices)
+    ? `the method ${choices.method} samples problems`
+    : choices.firstAttempts === 'frozen'
+      ? undefined
+      : `first attempts are ${choices.firstAttempts}`;
+  if (why !== undefined && problems === undefined)
+    throw usageError(`--problems: expected a file, because ${why}, got none`);
+  if (why === undefined && (failures === undefined) === (problems === undefined)) {
+    throw usageError('expected either --problems, to mine failures from, or --failures, got both or neither');
   }
-  throw usageError('expected either --problems, to mine failures from, or --failures, got both or neither');
+  return {
+    failures: failures === undefined ? null : resolve(failures),
+    problems: problems === undefined ? null : { file: resolve(problems), limit: limit ?? null },
+  };
 }

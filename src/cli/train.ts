@@ -13,17 +13,24 @@ import { audit, requireAudit, type AuditCheck } from '../audit.ts';
 import type { Engine } from '../engine/engine.ts';
 import { stoppable } from '../engine/stoppable.ts';
 import { R3Error } from '../lib/errors.ts';
-import { readJsonl } from '../lib/jsonl.ts';
-import type { Failure } from '../method/episode.ts';
+import type { Failure, Problem } from '../method/episode.ts';
+import type { Task } from '../method/task.ts';
 import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
 import { stepFields } from '../step-fields.ts';
-import { defaultTrainOptions, requireEnough, saveCheckpoint, train } from '../train.ts';
+import {
+  defaultTrainOptions,
+  requireEnough,
+  saveCheckpoint,
+  train,
+  type LoopState,
+  type Material,
+} from '../train.ts';
+import { addChoiceOptions } from './choice-options.ts';
+import { dryRun } from './dry-run.ts';
 import { loadFailures } from './failures.ts';
 import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';
-import { planMemory } from '../engine/local/memory.ts';
-import { bytesText, memoryRows } from './memory.ts';
 import {
   addEngineOptions,
   addExamples,
@@ -33,15 +40,14 @@ import {
   choice,
   givenOptions,
   integer,
-  loraOf,
   real,
   seed,
   usageError,
 } from './options.ts';
+import { applyPreset, findPreset, presetOption, sourcesOf } from './preset-options.ts';
 import type { Progress } from './progress.ts';
 import { warningsOfRun, writeRunReport } from './reading.ts';
 import {
-  adapterOf,
   checkRunFolder,
   engineOptions,
   findModel,
@@ -57,15 +63,13 @@ import {
   textFolder,
   withEngine,
 } from './session.ts';
-import { renderTable } from './table.ts';
 import {
-  failureSourceOf,
+  dataOf,
   kernelsOf,
   parseTrainConfig,
   sameKernels,
   trainOptionsOf,
   withKernels,
-  type FailureSource,
   type TrainConfig,
   type TrainFlags,
 } from './train-config.ts';
@@ -85,8 +89,6 @@ export function define(command: Command, io: Io): void {
     .option('--problems <file>', 'problems to mine failures from, .jsonl or .parquet')
     .option('--failures <file>', 'failures of this model that r3 mine wrote, instead of --problems')
     .addOption(integer('--limit <n>', 'mine the first n problems (default: all)', { min: 1 }))
-    .addOption(integer('--samples <n>', 'mining: attempts per problem', { min: 1 }).default(1))
-    .addOption(integer('--max-per-problem <n>', 'mining: failures kept per problem', { min: 1 }).default(1))
     .addOption(promptsOption())
     .option('--run <dir>', 'run folder to make (default: runs/<task>-<next number>)')
     .option('--resume <run>', 'go on with a run that was stopped or killed, with its own configuration')
@@ -94,13 +96,13 @@ export function define(command: Command, io: Io): void {
       '--accept-kernels',
       "with --resume: go on although the kernels are not the run's; config.json says so, and results are no longer the same bytes",
     )
-    .addOption(integer('--steps <n>', 'optimizer steps', { min: 1 }).default(defaults.steps))
+    .addOption(integer('--steps <n>', 'optimizer steps', { min: 1 }).default(defaults.steps));
+  addChoiceOptions(command)
+    .addOption(presetOption())
+    .option('--no-audit', 'train although nothing was checked; the run records it')
     .addOption(
-      integer('--failures-per-step <n>', 'groups of each step', { min: 1 }).default(defaults.failuresPerStep),
-    )
-    .addOption(
-      integer('--num-generations <n>', 'reflections on each failure: the group size G', { min: 2 }).default(
-        defaults.reflectionsPerFailure,
+      integer('--num-iterations <n>', "updates from each step's episodes", { min: 1 }).default(
+        defaults.numIterations,
       ),
     );
   addOptimizerOptions(command, defaults)
@@ -145,15 +147,19 @@ export function define(command: Command, io: Io): void {
   r3 train --resume runs/countdown-001
   r3 eval --task countdown --model runs/countdown-001/model --against DIR --problems test.parquet`,
   );
-  command.action(async (flags: TrainFlags) => {
-    if (flags.resume !== undefined) {
+  command.action(async (given: TrainFlags) => {
+    if (given.resume !== undefined) {
       refuseOthers(command);
-      await resumeRun(flags.resume, flags, io);
+      await resumeRun(given.resume, given, io);
       return;
     }
+    const preset = given.preset === undefined ? undefined : findPreset(given.preset);
+    if (preset !== undefined) applyPreset(command, preset);
+    const flags = command.opts<TrainFlags>();
+    const sources = sourcesOf(command, preset);
     refuseMining(command, flags);
-    if (flags.dryRun === true) await dryRun(flags, io);
-    else await startRun(flags, io);
+    if (flags.dryRun === true) await dryRun(flags, sources, io);
+    else await startRun(flags, sources, io);
   });
 }
 
@@ -170,32 +176,33 @@ function refuseOthers(command: Command): void {
 }
 
 /** What says how failures are mined. */
-const MINING = ['--limit', '--samples', '--max-per-problem'];
+const MINING = ['--limit', '--samples', '--max-per-problem', '--keep-failures'];
 
 /** Failures from a file were mined before. */
-function refuseMining(command: Command, { failures }: TrainFlags): void {
+function refuseMining(command: Command, { failures, problems }: TrainFlags): void {
   const mining = givenOptions(command).filter((name) => MINING.includes(name));
-  if (failures === undefined || mining.length === 0) return;
+  if (failures === undefined || problems !== undefined || mining.length === 0) return;
   throw usageError(
     `--failures takes all failures of a file: expected no option of mining, got ${mining.join(', ')}`,
   );
 }
 
 /** What must be given for a new run. */
-function required(flags: TrainFlags): { task: string; model: string; source: FailureSource } {
+function required(flags: TrainFlags): { task: string; model: string } {
   const { task, model } = flags;
   if (task === undefined)
     throw usageError('--task: expected the name of a task (or --resume with a run), got none');
   if (model === undefined) throw usageError('--model: expected the folder of the start model, got none');
-  return { task, model, source: failureSourceOf(flags) };
+  return { task, model };
 }
 
-async function startRun(flags: TrainFlags, io: Io): Promise<void> {
-  const { task: taskName, model: named, source } = required(flags);
+async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: Io): Promise<void> {
+  const { task: taskName, model: named } = required(flags);
   if (flags.acceptKernels === true) {
     throw usageError('--accept-kernels: expected --resume with a run, got a new run');
   }
   const trainOptions = trainOptionsOf(flags);
+  const data = dataOf(flags, trainOptions);
   const { task, prompts } = findTask(taskName, flags.prompts);
   const directory = flags.run ?? nextRun(taskName);
   // Said now, not after minutes of mining.
@@ -224,7 +231,9 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
       passTokens: flags.passTokens ?? null,
       context: flags.context ?? null,
       sampling: playerOptions(flags, contextLength),
-      failures: source,
+      ...data,
+      audited: flags.audit,
+      sources,
       train: trainOptions,
     };
     const playerOn = (on: Engine): Player =>
@@ -234,7 +243,7 @@ async function startRun(flags: TrainFlags, io: Io): Promise<void> {
     const audited = await prepare(config, playerOn(stopping), progress);
     await withRun(createRun(directory, config), async (run) => {
       await begin(run, audited, engine);
-      await finish(run, playerOn(engine), audited.failures, config, progress, flags, io);
+      await finish(run, playerOn(engine), audited, config, progress, flags, io);
     });
   });
 }
@@ -270,18 +279,21 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
       const progress = cliProgress(io);
       const { checkpoint, damaged } = run.resume();
       for (const line of damaged) progress.log(`left out: ${line}`);
-      let failures: readonly Failure[];
+      let material: Material<Problem>;
       if (checkpoint === null) {
         const message = `stopped before training began; to start over: r3 train --resume ${directory}`;
         const stopping = stoppable(engine, io.stopSignal(), message);
         const audited = await prepare(config, playerOn(stopping), progress);
-        failures = audited.failures;
+        material = audited;
         await begin(run, audited, engine);
       } else {
-        failures = loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities());
+        const { minedAt } = (checkpoint.state as LoopState).source;
+        const all = loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities());
+        const failures = all.filter((failure) => (failure.minedAt ?? 0) === minedAt);
+        material = { failures, problems: await problemsOf(config, task) };
         progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}`);
       }
-      await finish(run, playerOn(engine), failures, config, progress, flags, io);
+      await finish(run, playerOn(engine), material, config, progress, flags, io);
     });
   });
 }
@@ -331,28 +343,37 @@ async function withRun(run: Run, work: (run: Run) => Promise<void>): Promise<voi
 }
 
 /** What training begins from. */
-interface Audited {
-  failures: readonly Failure[];
+interface Audited extends Material<Problem> {
+  /** What was checked; empty where the audit was left out. */
   checks: readonly AuditCheck[];
 }
 
 /** Failures, and an audit that they passed: no weight moves before. */
 async function prepare(config: TrainConfig, player: Player, progress: Progress): Promise<Audited> {
   try {
-    const mined = await collectFailures(config, player, progress);
-    requireEnough(mined.failures, config.train);
+    const problems = await problemsOf(config, player.task);
+    const mined = await collectFailures(config, problems, player, progress);
+    const { failures } = mined;
+    requireEnough(failures, config.train);
+    if (!config.audited) return { failures, problems, checks: [] };
     progress.phase('audit');
     const checks = await auditOf(player, mined, config);
     requireAudit(checks);
-    return { failures: mined.failures, checks };
+    return { failures, problems, checks };
   } finally {
     progress.end();
   }
 }
 
+/** The problems that a run attempts; none where its failures are frozen and came from a file. */
+async function problemsOf({ problems }: TrainConfig, task: Task): Promise<Problem[]> {
+  return problems === null ? [] : loadTaskProblems(task, problems.file, problems.limit ?? undefined);
+}
+
 /** The failures in the run's folder, and a checkpoint that holds them: from here on a kill loses at most some steps. */
 async function begin(run: Run, { failures, checks }: Audited, engine: Engine): Promise<void> {
   for (const { name, detail } of checks) run.log(`audit, ${name}: ${detail}`);
+  if (checks.length === 0) run.log('audit: left out (--no-audit); nothing was checked before training');
   run.appendFailures(failures);
   await saveCheckpoint(run, engine, 0);
 }
@@ -363,21 +384,19 @@ interface CollectedFailures extends Mined<Failure['problem']> {
 }
 
 async function collectFailures(
-  config: TrainConfig,
+  { failures: file, train: { mining, seed: from } }: TrainConfig,
+  problems: readonly Problem[],
   player: Player,
   progress: Progress,
 ): Promise<CollectedFailures> {
-  const source = config.failures;
-  if ('file' in source) {
-    const failures = loadFailures(source.file, player.task, player.engine.capabilities());
+  if (file !== null) {
+    const failures = loadFailures(file, player.task, player.engine.capabilities());
     return { failures, attempts: 0, passed: 0, unscored: 0, counted: false };
   }
-  const problems = await loadTaskProblems(player.task, source.problems, source.limit ?? undefined);
   progress.phase('mine failures', problems.length);
   const mined = await mine(player, problems, {
-    samples: source.samples,
-    maxPerProblem: source.maxPerProblem,
-    seed: config.train.seed,
+    ...mining,
+    seed: from,
     onProgress: (done, failures) => progress.update(done, { failures }),
   });
   progress.end();
@@ -397,7 +416,7 @@ async function auditOf(
 async function finish(
   run: Run,
   player: Player,
-  failures: readonly Failure[],
+  material: Material<Problem>,
   config: TrainConfig,
   progress: Progress,
   { json }: TrainFlags,
@@ -406,11 +425,11 @@ async function finish(
   const { directory } = run;
   const { steps } = config.train;
   const signal = watchedStop(io, progress, 'stopping after this step');
-  run.log(`${player.engine.capabilities().description}, ${failures.length} failures`);
+  run.log(`${player.engine.capabilities().description}, ${material.failures.length} failures`);
   let done: number;
   try {
     progress.phase('train', steps, run.latestCheckpoint().checkpoint?.step ?? 0);
-    done = await train(run, player, failures, config.train, {
+    done = await train(run, player, material, config.train, {
       signal,
       onStep: (report) => progress.update(report.step + 1, stepFields(report)),
     });
@@ -436,54 +455,4 @@ async function finish(
     printLine(io, `model   ${model}`);
     printLine(io, `report  ${report}`);
   }
-}
-
-/** What the run will need, from the model's config and the flags alone. */
-async function dryRun(flags: TrainFlags, io: Io): Promise<void> {
-  if (flags.json === true) throw usageError('--json: expected a run, got --dry-run, which makes none');
-  const { task: taskName, model: named, source } = required(flags);
-  const model = findModel(named, io.env);
-  const options = trainOptionsOf(flags);
-  const { task } = findTask(taskName, flags.prompts);
-  const config = modelConfig(model, io.env, flags.context);
-  const sampling = playerOptions(flags, config.contextLength);
-  const groups = options.failuresPerStep;
-  const episodes = groups * options.reflectionsPerFailure;
-  const training = loraOf(flags) ?? adapterOf(model) ?? 'full';
-  if (training === 'full' && flags.dtype === 'int8') {
-    throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
-  }
-  const data =
-    'file' in source
-      ? [...readJsonl(source.file)].length
-      : (await loadTaskProblems(task, source.problems, flags.limit)).length;
-  const most = config.contextLength;
-  const trained = groups * most + (episodes - groups) * sampling.maxReflectionTokens;
-  const scored = episodes * sampling.maxReflectionTokens;
-  const plan = planMemory(config, {
-    dtype: flags.dtype,
-    training,
-    reference: options.beta > 0,
-    workload: {
-      sampledTokens: groups * most + episodes * (sampling.maxReflectionTokens + sampling.maxAttemptTokens),
-      trainedTokens: trained,
-      scoredTokens: scored,
-    },
-  });
-  const rows: [string, string][] = [
-    ['file' in source ? 'failures' : 'problems to mine', String(data)],
-    [
-      'episodes per step',
-      `${episodes} (${groups} failures, ${options.reflectionsPerFailure} reflections each)`,
-    ],
-    [
-      'tokens sampled per step, at most',
-      String(episodes * (sampling.maxReflectionTokens + sampling.maxAttemptTokens)),
-    ],
-    ['tokens trained through per step, at most', `${trained}, with shared prefixes once`],
-    ['tokens in one pass', `${plan.tokensKept}, or ${plan.tokensRecomputed} with layers computed again`],
-    ['checkpoint, two are kept', bytesText(12 * plan.trainedParameters)],
-    ...memoryRows(plan),
-  ];
-  printLine(io, renderTable(['', 'needed'], rows));
 }

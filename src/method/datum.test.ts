@@ -1,7 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { Episode } from './episode.ts';
-import { reflectionDatum, trainedCount, trainedPositions } from './datum.ts';
+import { reflectionDatum, trainedPositions, trainedSequences, type Segment, type Trained } from './datum.ts';
 
 const ids = fc.array(fc.nat(1000), { minLength: 1, maxLength: 12 });
 
@@ -28,23 +27,44 @@ test('an empty prompt or reflection is refused', () => {
   expect(() => reflectionDatum([1], [])).toThrow('reflection: expected at least one token, got none');
 });
 
-test('an episode without an advantage trains no token', () => {
-  const written = { tokens: [5, 6, 7], logprobs: [-1, -1, -1], text: '', stopReason: 'stop' } as const;
-  const reflection = { ...written, tokens: [...written.tokens], logprobs: [...written.logprobs] };
-  const episode: Episode = {
-    version: 1,
-    step: 0,
-    group: 'a#0',
-    index: 0,
-    problem: { id: 'a' },
-    attempt: reflection,
-    attemptScore: null,
-    reflection,
-    retry: null,
-    score: null,
-    reward: 0,
-    advantage: 0,
-  };
-  expect(trainedCount(episode)).toBe(3);
-  expect(trainedCount({ ...episode, advantage: null })).toBe(0);
+const written = (tokens: readonly number[], stopReason: 'stop' | 'length' = 'stop'): Segment['written'] => ({
+  tokens: [...tokens],
+  logprobs: tokens.map((token) => -token),
+  stopReason,
+});
+
+test('segments of one conversation are one sequence, trained where they were sampled and nowhere else', () => {
+  fc.assert(
+    fc.property(ids, ids, ids, ids, (prompt, reflection, between, retry) => {
+      const again = [...prompt, ...reflection, ...between];
+      const [sequence, ...others] = trainedSequences([
+        { prompt, written: written(reflection) },
+        { prompt: again, written: written(retry, 'length') },
+      ]);
+      expect(others).toEqual([]);
+      const { datum, sampledLogprobs, truncated } = sequence as Trained;
+      expect(datum.tokens).toEqual([...again, ...retry]);
+      expect(datum.positions.map((position) => datum.tokens[position])).toEqual([...reflection, ...retry]);
+      expect(datum.positions).toEqual([
+        ...trainedPositions(prompt.length, reflection.length),
+        ...trainedPositions(again.length, retry.length),
+      ]);
+      expect(sampledLogprobs).toEqual([...reflection, ...retry].map((token) => -token));
+      expect(truncated).toBe(true);
+    }),
+  );
+});
+
+test('a segment that does not go on from the one before is a sequence of its own', () => {
+  const sequences = trainedSequences([
+    { prompt: [1, 2], written: written([3]) },
+    { prompt: [1, 9, 3], written: written([4, 5]) },
+  ]);
+  expect(sequences.map(({ datum }) => datum)).toEqual([
+    { tokens: [1, 2, 3], positions: [2] },
+    { tokens: [1, 9, 3, 4, 5], positions: [3, 4] },
+  ]);
+  expect(() => trainedSequences([{ prompt: [1], written: written([]) }])).toThrow(
+    'segment: expected at least one token, got none',
+  );
 });

@@ -44,6 +44,16 @@ export interface Failure<P extends Problem = Problem> {
   verdict: Verdict;
   modelHash: string;
   sampling: { temperature: number; maxTokens: number; seed: number };
+  /** The step before which it was mined from the weights of that time; left out: from the start model. */
+  minedAt?: number | undefined;
+}
+
+/** A reflection and the retry after it, where an episode has several. */
+export interface Round {
+  reflection: Written;
+  /** null when the reflection did not end. */
+  retry: Written | null;
+  score: Score;
 }
 
 /** One reflection on a failure and the retry that follows it. */
@@ -63,7 +73,14 @@ export interface Episode<P extends Problem = Problem> {
   retry: Written | null;
   /** Of the retry; of the attempt where attempts alone are trained. */
   score: Score;
-  /** 1 when the retry passes, else 0; null when it was not scored: such an episode is left out by name. */
+  /** Further retries after the same reflection. */
+  otherRetries?: { retry: Written; score: Score }[];
+  /** What followed a retry that failed, where there are several rounds. */
+  laterRounds?: Round[];
+  /**
+   * 1 when the (last) retry passes, else 0; of several retries the share that passes, or whether any does. null when
+   * nothing was scored: such an episode is left out by name.
+   */
   reward: number | null;
   /** null when the episode is not trained. */
   advantage: number | null;

@@ -57,7 +57,6 @@ test('a step of four groups, worked by hand', () => {
     'groups/allPass': 1 / 4,
     'groups/allFail': 1 / 4,
     'groups/unscored': 1 / 4,
-    trainedTokens: 3 + 3 + 3 + 6 + 1,
     'reflection/meanLength': (3 + 3 + 3 + 6 + 1 + 2) / 6,
     'reflection/minLength': 1,
     'reflection/maxLength': 6,

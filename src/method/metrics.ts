@@ -7,13 +7,18 @@
  */
 import { groupSignal } from './advantage.ts';
 import type { GroupSignal } from './advantage.ts';
-import { trainedCount } from './datum.ts';
-import type { Episode, Written } from './episode.ts';
+import { passed, type Episode, type Written } from './episode.ts';
 import { groupsOf } from './group.ts';
 
 export interface StepMetricsOptions {
   /** Failures drawn for this step. One without any episode counts as an unscored group. Default: the groups seen. */
   failures?: number | undefined;
+}
+
+/** Attempts of the current weights at problems, where a step takes any. */
+export function firstTryMetrics(episodes: readonly Episode[]): Record<string, number> {
+  const judged = episodes.map(({ attemptScore }) => passed(attemptScore)).filter((pass) => pass !== null);
+  return judged.length === 0 ? {} : { firstTry: count(judged, Boolean) / judged.length };
 }
 
 /**
@@ -23,7 +28,6 @@ export interface StepMetricsOptions {
  * | reward | mean reward of the scored episodes |
  * | unscored | share of episodes without a reward |
  * | groups/mixed, groups/allPass, groups/allFail, groups/unscored | share of groups, by signal |
- * | trainedTokens | tokens that carry a gradient |
  * | reflection/meanLength, reflection/minLength, reflection/maxLength | stop token included |
  * | reflection/cutOff, retry/cutOff | share that reached the length limit, of those written |
  * | reflection/duplicate | share whose tokens equal those of an earlier sibling in the group |
@@ -53,7 +57,6 @@ export function stepMetrics(
   if (rewards.length > 0) metrics['reward'] = mean(rewards);
   metrics['unscored'] = 1 - rewards.length / episodes.length;
 
-  metrics['trainedTokens'] = episodes.reduce((sum, episode) => sum + trainedCount(episode), 0);
   const reflections = episodes.map((episode) => episode.reflection).filter((r) => r !== null);
   if (reflections.length > 0) {
     const lengths = reflections.map(({ tokens }) => tokens.length);

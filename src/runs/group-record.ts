@@ -46,6 +46,8 @@ export function groupRecord(episodes: readonly Episode[]): GroupRecord {
       reflection,
       retry,
       score,
+      ...(own.otherRetries === undefined ? {} : { otherRetries: own.otherRetries }),
+      ...(own.laterRounds === undefined ? {} : { laterRounds: own.laterRounds }),
       reward,
       advantage,
     })),

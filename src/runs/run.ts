@@ -344,13 +344,25 @@ function shortenedWritten(written: Written): Written {
   return { ...written, logprobs: written.logprobs.map((x) => Number(x.toPrecision(9))) };
 }
 
+function shortenedTurn<T extends { retry: Written | null }>(turn: T): T {
+  return { ...turn, retry: turn.retry === null ? null : shortenedWritten(turn.retry) };
+}
+
 function shortened(episode: Episode): Episode {
-  const { attempt, reflection, retry } = episode;
+  const { attempt, reflection, otherRetries, laterRounds } = episode;
   return {
-    ...episode,
+    ...shortenedTurn(episode),
     attempt: shortenedWritten(attempt),
     reflection: reflection === null ? null : shortenedWritten(reflection),
-    retry: retry === null ? null : shortenedWritten(retry),
+    ...(otherRetries === undefined ? {} : { otherRetries: otherRetries.map(shortenedTurn) }),
+    ...(laterRounds === undefined
+      ? {}
+      : {
+          laterRounds: laterRounds.map((round) => ({
+            ...shortenedTurn(round),
+            reflection: shortenedWritten(round.reflection),
+          })),
+        }),
   };
 }
 

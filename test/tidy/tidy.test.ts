@@ -45,6 +45,8 @@ const LOOPS = new Set([
   'player',
   'audit',
   'sft',
+  'deck',
+  'failure-source',
   'schedule',
   'step-fields',
   'generate',

@@ -1,0 +1,163 @@
+/**
+ * `r3 train --dry-run`: the resolved plan of a run, and what it will need, without weights, mining or training.
+ *
+ * Memory is planned from the model's config (`engine/local/memory.ts`). Seconds are estimated from what this machine's
+ * kernels reach in a short measurement, times the share of it that whole models were seen to reach (LOG.md, section 6);
+ * both are upper limits, with every turn as long as it may be.
+ */
+import { planMemory } from '../engine/local/memory.ts';
+import { loadKernels } from '../kernels/load.ts';
+import { readJsonl } from '../lib/jsonl.ts';
+import type { TrainOptions } from '../train.ts';
+import { printLine, type Io } from './io.ts';
+import { bytesText, memoryRows } from './memory.ts';
+import { loraOf, usageError } from './options.ts';
+import {
+  adapterOf,
+  findModel,
+  findTask,
+  kernelBuild,
+  loadTaskProblems,
+  modelConfig,
+  playerOptions,
+} from './session.ts';
+import { renderTable } from './table.ts';
+import { trainOptionsOf, type TrainConfig, type TrainFlags } from './train-config.ts';
+
+/** Shares of the measured peak in sampling many sequences and in training. */
+const SAMPLING_SHARE = 0.5;
+const TRAINING_SHARE = 0.6;
+const PEAK_SECONDS = 0.3;
+/** Forward and backward of a trained weight; of a frozen one, whose own gradient is not computed. */
+const TRAINED_FLOPS = 6;
+const FROZEN_FLOPS = 4;
+const FORWARD_FLOPS = 2;
+/** A prompt where no problem tells its length. */
+const PROMPT_TOKENS = 300;
+
+interface StepTokens {
+  episodes: number;
+  /** Of all turns at their longest. */
+  sampled: number;
+  /** Through the network forward and backward, shared prefixes once. */
+  trained: number;
+  /** Positions whose log-probability the start model gives. */
+  scored: number;
+}
+
+export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'], io: Io): Promise<void> {
+  if (flags.json === true) throw usageError('--json: expected a run, got --dry-run, which makes none');
+  if (flags.model === undefined) throw usageError('--model: expected a folder with a config.json, got none');
+  const model = findModel(flags.model, io.env);
+  const options = trainOptionsOf(flags);
+  const config = modelConfig(model, io.env, flags.context);
+  const sampling = playerOptions(flags, config.contextLength);
+  const training = loraOf(flags) ?? adapterOf(model) ?? 'full';
+  if (training === 'full' && flags.dtype === 'int8') {
+    throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
+  }
+  const tokens = stepTokens(options, sampling);
+  const plan = planMemory(config, {
+    dtype: flags.dtype,
+    training,
+    reference: options.beta > 0,
+    workload: {
+      sampledTokens: options.failuresPerStep * PROMPT_TOKENS + tokens.sampled,
+      trainedTokens: tokens.trained,
+      scoredTokens: tokens.scored,
+    },
+  });
+  const seconds = await estimateSeconds(plan.parameters, tokens, options, flags, io);
+
+  printLine(io, renderTable(['option', 'value', 'from'], optionRows(flags, sources)));
+  printLine(io, '');
+  const rows: [string, string][] = [
+    ...(await dataRows(flags)),
+    [
+      'episodes per step',
+      `${tokens.episodes} (${options.failuresPerStep} failures, ${options.reflectionsPerFailure} reflections each)`,
+    ],
+    ['tokens sampled per step, at most', String(tokens.sampled)],
+    [
+      'tokens trained through per step, at most',
+      `${tokens.trained}, with shared prefixes once (prompts of ${PROMPT_TOKENS})`,
+    ],
+    ['tokens in one pass', `${plan.tokensKept}, or ${plan.tokensRecomputed} with layers computed again`],
+    ['checkpoint, two are kept', bytesText(12 * plan.trainedParameters)],
+    ...memoryRows(plan),
+    ['seconds per step, at most', seconds.toPrecision(2)],
+    [`for all ${options.steps} steps, at most`, durationText(seconds * options.steps)],
+  ];
+  printLine(io, renderTable(['', 'needed'], rows));
+}
+
+function optionRows(flags: TrainFlags, sources: TrainConfig['sources']): [string, string, string][] {
+  const values = flags as unknown as Record<string, unknown>;
+  return Object.entries(sources)
+    .filter(([name]) => !NOT_PLANNED.has(name))
+    .map(([name, source]) => {
+      const value = values[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
+      return [`--${name}`, String(value), source];
+    });
+}
+
+/** Options that are not part of a run. */
+const NOT_PLANNED = new Set(['dry-run', 'debug', 'json', 'no-audit', 'preset']);
+
+async function dataRows(flags: TrainFlags): Promise<[string, string][]> {
+  const { task: name, failures, problems, limit } = flags;
+  if (failures !== undefined) return [['failures', String([...readJsonl(failures)].length)]];
+  if (problems === undefined || name === undefined)
+    return [['problems to mine', 'not given: --task and --problems']];
+  const { task } = findTask(name, flags.prompts);
+  return [['problems to mine', String((await loadTaskProblems(task, problems, limit)).length)]];
+}
+
+function stepTokens(
+  options: TrainOptions,
+  sampling: { maxReflectionTokens: number; maxAttemptTokens: number },
+): StepTokens {
+  const { failuresPerStep: groups, reflectionsPerFailure, retriesPerReflection, rounds } = options;
+  const { maxReflectionTokens, maxAttemptTokens } = sampling;
+  const episodes = groups * reflectionsPerFailure;
+  const scored = episodes * maxReflectionTokens;
+  return {
+    episodes,
+    sampled: episodes * rounds * (maxReflectionTokens + retriesPerReflection * maxAttemptTokens),
+    trained: groups * (PROMPT_TOKENS + maxAttemptTokens) + scored,
+    scored,
+  };
+}
+
+/** An upper limit: all turns at their longest, on what these kernels reach here. */
+async function estimateSeconds(
+  parameters: number,
+  { sampled, trained }: StepTokens,
+  { beta }: TrainOptions,
+  flags: TrainFlags,
+  io: Io,
+): Promise<number> {
+  const asked = kernelBuild(io.env);
+  const ops = await loadKernels({
+    ...(asked === undefined ? {} : { build: asked }),
+    ...(flags.threads === undefined ? {} : { threads: flags.threads }),
+  });
+  try {
+    const flops = 1e9 * ops.measurePeak(flags.dtype === 'int8' ? 'bf16' : flags.dtype, PEAK_SECONDS);
+    const trainFlops = flags.lora === undefined ? TRAINED_FLOPS : FROZEN_FLOPS;
+    const sampling = (FORWARD_FLOPS * parameters * sampled) / (SAMPLING_SHARE * flops);
+    const training = (trainFlops * parameters * trained) / (TRAINING_SHARE * flops);
+    const reference = beta > 0 ? (FORWARD_FLOPS * parameters * trained) / (TRAINING_SHARE * flops) : 0;
+    return sampling + training + reference;
+  } finally {
+    ops.close();
+  }
+}
+
+/** `3 days 4 h`, `5 h 6 min`, `7 min`. */
+function durationText(seconds: number): string {
+  const minutes = Math.max(1, Math.round(seconds / 60));
+  const [days, hours] = [Math.floor(minutes / 1440), Math.floor((minutes % 1440) / 60)];
+  if (days > 0) return `${days} ${days === 1 ? 'day' : 'days'} ${hours} h`;
+  return hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min`;
+}
