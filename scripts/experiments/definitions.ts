@@ -1,0 +1,136 @@
+/**
+ * The experiments: questions that readers of "Reflect, Retry, Reward" (arXiv 2505.24726) ask, each as a list of arms
+ * that differ from the quick start in what they name and in nothing else.
+ *
+ * Settings were chosen on problems of another split (LOG.md, section 2); every arm is measured on the split `report`.
+ */
+import { quickstartTrainOptions } from '../../src/quickstart.ts';
+import type { TrainOptions } from '../../src/train.ts';
+
+export interface Arm {
+  /** Of its results' files. */
+  name: string;
+  /** In tables. */
+  label: string;
+  /** What it changes of the quick start's training. */
+  train?: Partial<TrainOptions>;
+  /** Which of the start models of a warm-up it begins from; default `rare`. */
+  start?: 'rare' | 'common';
+  shuffleRewards?: true;
+}
+
+export interface Experiment {
+  name: string;
+  title: string;
+  question: string;
+  arms: readonly Arm[];
+}
+
+const quick = quickstartTrainOptions(1, false);
+const { failuresPerStep, mining } = quick;
+const DEFAULT: Arm = { name: 'paper', label: 'reflections rewarded, frozen failures' };
+
+/** A step of the quick start samples a reflection and a retry for each episode; one of attempts samples attempts alone. */
+const EQUAL_SAMPLES = 2 * failuresPerStep;
+
+export const EXPERIMENTS: readonly Experiment[] = [
+  {
+    name: 'claim',
+    title: 'The first claim',
+    question: 'Does training reflections alone raise the second try, and what do the controls say?',
+    arms: [DEFAULT, { name: 'shuffled', label: 'the same, rewards shuffled', shuffleRewards: true }],
+  },
+  {
+    name: 'trained-tokens',
+    title: 'What is trained',
+    question: 'Is it the reflection that must be rewarded, the retry after it, both, or the attempts?',
+    arms: [
+      DEFAULT,
+      { name: 'retry', label: 'retries rewarded, after a reflection', train: { trainTokens: 'retry' } },
+      { name: 'both', label: 'reflections and retries rewarded', train: { trainTokens: 'both' } },
+      {
+        name: 'all',
+        label: 'attempts, reflections and retries rewarded',
+        train: {
+          trainTokens: 'all',
+          firstAttempts: 'on-policy',
+          mining: { ...mining, samples: 4 },
+        },
+      },
+      { name: 'no-reflection', label: 'retries rewarded, no reflection', train: { method: 'retries' } },
+      {
+        name: 'attempts',
+        label: 'GRPO on attempts, equal samples',
+        train: { method: 'attempts', failuresPerStep: EQUAL_SAMPLES },
+      },
+      {
+        name: 'attempts-long',
+        label: 'GRPO on attempts, three times the steps',
+        train: { method: 'attempts', failuresPerStep: EQUAL_SAMPLES, steps: 3 * quick.steps },
+      },
+      {
+        name: 'rejection',
+        label: 'supervised on attempts that passed',
+        train: { method: 'rejection-sampling', failuresPerStep: EQUAL_SAMPLES },
+      },
+      {
+        name: 'distilled',
+        label: 'reflections rewarded, retries distilled',
+        train: { distillationRate: 1e-4 },
+      },
+    ],
+  },
+  {
+    name: 'failures',
+    title: 'Whose failures',
+    question: 'Do frozen failures cost anything beside fresh ones?',
+    arms: [
+      DEFAULT,
+      {
+        name: 'refreshed',
+        label: 'failures mined anew every 20 steps',
+        train: { firstAttempts: 'refreshed', refreshEvery: 20 },
+      },
+      { name: 'on-policy', label: 'failures of the current weights', train: { firstAttempts: 'on-policy' } },
+      { name: 'refilled', label: 'groups without signal replaced', train: { zeroVariance: 'refill' } },
+    ],
+  },
+  {
+    name: 'retries',
+    title: 'Retries per reflection',
+    question: 'Is a reward from several retries worth its cost?',
+    arms: [
+      DEFAULT,
+      { name: 'two', label: '2 retries, mean', train: { retriesPerReflection: 2 } },
+      { name: 'four', label: '4 retries, mean', train: { retriesPerReflection: 4 } },
+    ],
+  },
+  {
+    name: 'beta',
+    title: 'The KL term',
+    question: 'How much does the weight of the KL term hold back or protect?',
+    arms: [
+      { name: 'none', label: 'beta 0', train: { beta: 0 } },
+      { name: 'small', label: 'beta 0.05', train: { beta: 0.05 } },
+      { ...DEFAULT, label: 'beta 0.2' },
+      { name: 'large', label: 'beta 0.4', train: { beta: 0.4 } },
+    ],
+  },
+  {
+    name: 'rarity',
+    title: 'How common the useful kind is at the start',
+    question: 'Does reward find a kind of reflection that the model hardly ever writes?',
+    arms: [
+      { ...DEFAULT, label: 'searches in 1% of reflections' },
+      { name: 'common', label: 'searches in a quarter of reflections', start: 'common' },
+    ],
+  },
+];
+
+/** Throws for a name that does not exist. */
+export function findExperiment(name: string): Experiment {
+  const found = EXPERIMENTS.find((experiment) => experiment.name === name);
+  if (found !== undefined) return found;
+  const names = EXPERIMENTS.map((experiment) => experiment.name).join(', ');
+  throw new Error(`experiments: expected one of ${names}, got ${JSON.stringify(name)}`);
+}

@@ -1,0 +1,103 @@
+/**
+ * Runs an experiment: every arm, from every start model, with every seed.
+ *
+ *   npm run experiments -- NAME [--out DIR] [--seed 1 --seed 2 --seed 3] [--arm NAME ...] [--threads N] \
+ *     [--rare 2=DIR] [--common 1=DIR --common 2=DIR]
+ *
+ * `--rare` and `--common` name start models by the number of their warm-up: the shipped one is `rare` of warm-up 1,
+ * `scripts/start-model/make.ts` makes others (`common` is its result after phase 3). A result that is there is not run
+ * again. Results are in docs/experiments by default; the page docs/experiments.md is made of all of them.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { runQuickstart, START_MODEL, type QuickstartResult } from '../../src/quickstart.ts';
+import { findExperiment, type Arm } from './definitions.ts';
+import { writePage } from './page.ts';
+import { readResult, resultPath, writeResult, type ArmResult } from './result.ts';
+
+const HELD_OUT = 2000;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    out: { type: 'string', default: fileURLToPath(new URL('../../docs/experiments', import.meta.url)) },
+    seed: { type: 'string', multiple: true, default: ['1', '2', '3'] },
+    arm: { type: 'string', multiple: true },
+    rare: { type: 'string', multiple: true, default: [] },
+    common: { type: 'string', multiple: true, default: [] },
+    threads: { type: 'string' },
+  },
+});
+const experiment = findExperiment(positionals[0] ?? '');
+const starts = {
+  rare: new Map([['1', START_MODEL], ...values.rare.map(parseStart)]),
+  common: new Map(values.common.map(parseStart)),
+};
+const arms = experiment.arms.filter(({ name }) => values.arm?.includes(name) ?? true);
+const directory = join(values.out, experiment.name);
+for (const seed of values.seed.map(Number)) {
+  for (const arm of arms) {
+    for (const [warmUp, model] of starts[arm.start ?? 'rare']) {
+      const path = resultPath(directory, { arm: arm.name, warmUp: Number(warmUp), seed });
+      if (readResult(path) !== undefined) continue;
+      const started = performance.now();
+      const result = await runArm(arm, Number(warmUp), model, seed);
+      writeResult(directory, result);
+      const { before, after } = result.summary;
+      const points = (rate: number): string => (100 * rate).toFixed(1);
+      console.log(
+        `${experiment.name} ${arm.name}, warm-up ${warmUp}, seed ${seed}: second ${points(before.secondTry.rate)} to ${points(after.secondTry.rate)}, first ${points(before.firstTry.rate)} to ${points(after.firstTry.rate)}, ${((performance.now() - started) / 1000).toFixed(0)} s`,
+      );
+    }
+  }
+}
+writePage(values.out);
+process.exit(0);
+
+function parseStart(text: string): [string, string] {
+  const [warmUp, ...path] = text.split('=');
+  if (warmUp === undefined || path.length === 0 || !/^\d+$/.test(warmUp))
+    throw new Error(`--rare and --common: expected NUMBER=FOLDER, got ${text}`);
+  return [warmUp, path.join('=')];
+}
+
+async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Promise<ArmResult> {
+  const folder = mkdtempSync(join(tmpdir(), 'experiment-'));
+  try {
+    const result = await runQuickstart(
+      {
+        seed,
+        shuffleRewards: arm.shuffleRewards ?? false,
+        runDirectory: join(folder, 'run'),
+        engine: values.threads === undefined ? {} : { threads: Number(values.threads) },
+        search: { train: arm.train ?? {}, split: 'report', heldOut: HELD_OUT, model },
+      },
+      { phase: () => undefined, update: () => undefined },
+    );
+    return resultOf(arm.name, warmUp, seed, result);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function resultOf(arm: string, warmUp: number, seed: number, result: QuickstartResult): ArmResult {
+  const { summary, profile, lastSteps, steps } = result;
+  const { n, temperature, before, after, greedy, change, writerByReader, details } = summary;
+  return {
+    arm,
+    warmUp,
+    seed,
+    summary: { n, temperature, before, after, greedy, change, writerByReader },
+    forced: {
+      before: details.before.afterForcedBeginning.rate,
+      greedyBefore: details.greedy.before.afterForcedBeginning.rate,
+    },
+    profile,
+    kl: lastSteps.kl,
+    withoutSignal: lastSteps.withoutSignal,
+    trainSeconds: steps.reduce((sum, { seconds }) => sum + seconds.sample + seconds.train, 0),
+  };
+}

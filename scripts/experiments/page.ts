@@ -1,0 +1,99 @@
+/**
+ * The page of all experiments, made of their results: for each a table with a row per arm, means over runs and the
+ * spread between them. Nothing is left out: an arm without a result is named.
+ */
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EXPERIMENTS, type Experiment } from './definitions.ts';
+import { readResult, type ArmResult } from './result.ts';
+
+const HEAD = `# Experiments
+
+Made by \`npm run experiments -- NAME\` from the results in \`docs/experiments\`; do not edit. Percent of 2,000 held-out
+Countdown problems that no setting was chosen on: the mean over runs, and the least and the greatest of them. A run is one
+start model and one seed of training and sampling. *Second* is a pass at the first try or at the retry after the model's own
+reflection; *over two* is how far it is above two independent attempts, *over none* above a retry without a reflection;
+*writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.
+`;
+
+/** Writes DIR/../experiments.md from the results in DIR. */
+export function writePage(directory: string): void {
+  writeFileSync(`${directory}.md`, renderPage(directory));
+}
+
+export function renderPage(directory: string): string {
+  const sections = EXPERIMENTS.map((experiment) =>
+    renderExperiment(experiment, resultsIn(join(directory, experiment.name))),
+  ).filter((section) => section !== '');
+  return [HEAD, ...sections].join('\n');
+}
+
+function resultsIn(directory: string): ArmResult[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory)
+    .filter((file) => file.endsWith('.json'))
+    .toSorted()
+    .flatMap((file) => readResult(join(directory, file)) ?? []);
+}
+
+function renderExperiment({ title, question, arms }: Experiment, results: readonly ArmResult[]): string {
+  if (results.length === 0) return '';
+  const rows = arms.map(({ name, label }) => {
+    const runs = results.filter(({ arm }) => arm === name);
+    return runs.length === 0 ? `| ${label} | not run |` : renderArm(label, runs);
+  });
+  return `## ${title}
+
+${question}
+
+| arm | runs (warm-ups x seeds) | first | first, greedy | second | second, greedy | over two | over none | writing | KL | train, s |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+${startRow(results)}
+${rows.join('\n')}
+`;
+}
+
+/** The start models before training: the same in every arm, but for the seed of sampling. */
+function startRow(results: readonly ArmResult[]): string {
+  const cells = [
+    spread(results, ({ summary }) => summary.before.firstTry.rate),
+    spread(results, ({ summary }) => summary.greedy.before.firstTry.rate),
+    spread(results, ({ summary }) => summary.before.secondTry.rate),
+    spread(results, ({ summary }) => summary.greedy.before.secondTry.rate),
+    spread(results, ({ summary: { before } }) => before.secondTry.rate - before.twoIndependent.rate),
+    spread(
+      results,
+      ({ summary: { before } }) => before.secondTry.rate - before.secondTryWithoutReflection.rate,
+    ),
+  ];
+  return `| *before training* | | ${cells.join(' | ')} | | | |`;
+}
+
+function renderArm(label: string, runs: readonly ArmResult[]): string {
+  const warmUps = new Set(runs.map(({ warmUp }) => warmUp)).size;
+  const seeds = new Set(runs.map(({ seed }) => seed)).size;
+  const cells = [
+    spread(runs, ({ summary }) => summary.after.firstTry.rate),
+    spread(runs, ({ summary }) => summary.greedy.after.firstTry.rate),
+    `**${spread(runs, ({ summary }) => summary.after.secondTry.rate)}**`,
+    spread(runs, ({ summary }) => summary.greedy.after.secondTry.rate),
+    spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.twoIndependent.rate),
+    spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.secondTryWithoutReflection.rate),
+    spread(runs, ({ summary }) => summary.change.writtenByTrained.diff),
+    mean(runs.map(({ kl }) => kl)).toFixed(2),
+    mean(runs.map(({ trainSeconds }) => trainSeconds)).toFixed(0),
+  ];
+  return `| ${label} | ${runs.length} (${warmUps} x ${seeds}) | ${cells.join(' | ')} |`;
+}
+
+/** `89.5 (88.1 to 90.3)` in percent; of one run its number alone. */
+function spread(runs: readonly ArmResult[], value: (run: ArmResult) => number): string {
+  const values = runs.map((run) => 100 * value(run));
+  const text = mean(values).toFixed(1);
+  if (values.length === 1) return text;
+  return `${text} (${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)})`;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
