@@ -341,7 +341,13 @@ function makeRun(
 
 /** Log-probabilities are f32: nine digits name each exactly, where a double would print seventeen. */
 function shortenedWritten(written: Written): Written {
-  return { ...written, logprobs: written.logprobs.map((x) => Number(x.toPrecision(9))) };
+  const { logprobs, referenceLogprobs } = written;
+  const short = (values: readonly number[]): number[] => values.map((x) => Number(x.toPrecision(9)));
+  return {
+    ...written,
+    logprobs: short(logprobs),
+    ...(referenceLogprobs === undefined ? {} : { referenceLogprobs: short(referenceLogprobs) }),
+  };
 }
 
 function shortenedTurn<T extends { retry: Written | null }>(turn: T): T {

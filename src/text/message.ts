@@ -32,6 +32,8 @@ export interface PromptOptions {
 export interface Written {
   tokens: number[];
   logprobs: number[];
+  /** What the start model gives the same tokens, where training asked it. */
+  referenceLogprobs?: number[];
   text: string;
   stopReason: 'stop' | 'length' | 'cancelled';
 }
