@@ -18,7 +18,7 @@ import { R3Error } from './lib/errors.ts';
 import { hash32, makeRng } from './lib/rng.ts';
 import { groupAdvantages, groupSignal, shuffledRewards } from './method/advantage.ts';
 import { PAPER_CHOICES, type Choices } from './method/choices.ts';
-import { trainedSequences, type Trained } from './method/datum.ts';
+import { noteReference, trainedSequences, type Trained } from './method/datum.ts';
 import { passed, type Episode, type Failure, type Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import { crossEntropyLoss, grpoLoss, type LossType } from './method/loss.ts';
@@ -294,6 +294,7 @@ async function learn(
     options.beta > 0 && !isSupervised
       ? await engine.logprobs(datums, { temperature, weights: 'reference' })
       : undefined;
+  referenceLogprobs?.forEach((logprobs, i) => noteReference(trained[i] as Rewarded, logprobs));
   let oldLogprobs: readonly Float32Array[] | undefined;
   let metrics: Record<string, number> = {};
   for (let iteration = 0; iteration < options.numIterations; iteration++) {

@@ -13,12 +13,14 @@ import type { Written } from './episode.ts';
 /** A sampled run of tokens, and the ids that it was sampled after. */
 export interface Segment {
   prompt: readonly number[];
-  written: Pick<Written, 'tokens' | 'logprobs' | 'stopReason'>;
+  written: Pick<Written, 'tokens' | 'logprobs' | 'referenceLogprobs' | 'stopReason'>;
 }
 
 /** A sequence with what is known of its trained tokens from the time they were sampled. */
 export interface Trained {
   datum: Datum;
+  /** What was written at the trained positions, in their order. */
+  parts: Segment['written'][];
   /** The sampler's log-probabilities, one per trained position. */
   sampledLogprobs: number[];
   /** Whether its last segment was cut off at the length limit. */
@@ -46,12 +48,28 @@ export function trainedSequences(segments: readonly Segment[]): Trained[] {
     const last = sequences.at(-1);
     if (last !== undefined && startsWith(prompt, last.datum.tokens)) {
       last.datum = { tokens, positions: [...last.datum.positions, ...positions] };
+      last.parts.push(written);
       last.sampledLogprobs.push(...written.logprobs);
       last.truncated = truncated;
-    } else
-      sequences.push({ datum: { tokens, positions }, sampledLogprobs: [...written.logprobs], truncated });
+    } else {
+      const sampledLogprobs = [...written.logprobs];
+      sequences.push({ datum: { tokens, positions }, parts: [written], sampledLogprobs, truncated });
+    }
   }
   return sequences;
+}
+
+/** Notes beside what was written what the start model gives it: one number per trained position. */
+export function noteReference({ parts }: Trained, referenceLogprobs: ArrayLike<number>): void {
+  let at = 0;
+  for (const written of parts) {
+    const from = at;
+    at += written.tokens.length;
+    written.referenceLogprobs = Array.from(
+      { length: written.tokens.length },
+      (_, t) => referenceLogprobs[from + t]!,
+    );
+  }
 }
 
 /** `prompt`: the ids up to and including the reflection's generation prompt. `reflection`: the ids as sampled. */
