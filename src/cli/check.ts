@@ -114,14 +114,10 @@ async function auditTask(task: Task, prompts: Prompts, flags: Flags, io: Io): Pr
       `--problems: expected a file, because the task ${task.name} makes no problems itself, got none`,
     );
   }
-  const result = await auditVerifier(task, problems, prompts);
-  if (flags.json === true) printJson(io, result);
+  const { name, state, detail } = await auditVerifier(task, problems, prompts);
+  const ok = state !== 'failed';
+  if (flags.json === true) printJson(io, { name, ok, detail });
   else
-    printLine(
-      io,
-      printable(
-        `${result.name}: ${result.ok ? 'ok' : 'FAILED'}: ${result.detail}, over ${problems.length} problems`,
-      ),
-    );
-  if (!result.ok) io.exitCode = 1;
+    printLine(io, printable(`${name}: ${ok ? 'ok' : 'FAILED'}: ${detail}, over ${problems.length} problems`));
+  if (!ok) io.exitCode = 1;
 }

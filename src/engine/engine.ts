@@ -107,6 +107,10 @@ export interface Capabilities {
   description: string;
   /** Identifies the start weights: sha256 of the model file, hexadecimal. */
   modelHash: string;
+  /** Fields of this interface (such as `topK`, `seed`, `weightDecay`) that it takes and does not act on. Left out: none. */
+  ignores?: readonly string[];
+  /** The share of an adapter's inputs that training drops, so that it does not compute what sampling does. Left out: 0. */
+  dropout?: number;
 }
 
 /** Counters since the engine was opened. All are additive. */

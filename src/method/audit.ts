@@ -1,48 +1,188 @@
 /**
- * The checks that must hold before any weight moves. Each takes values that the loop measured and returns a
- * verdict with a sentence; none of them samples, prints or stops anything. The loop refuses to train on a failed one.
+ * The checks that must hold before any weight moves: that what is sampled, judged and trained is what it seems. Each
+ * takes values that the loop measured and returns a state with a sentence; none samples, prints or stops anything.
  *
  * They catch what otherwise shows only as a run that does not learn: a verifier that rejects right answers, a stop
  * token that the trainer does not know, a mask that is off by one, a trainer that disagrees with its sampler, a
- * template that rewrites earlier turns, and a start at which no group can have a signal.
+ * template that rewrites earlier turns. What the start model makes of the task is checked in `audit-start.ts`.
  */
 import type { Datum } from '../engine/engine.ts';
 import { messageOf } from '../lib/errors.ts';
-import type { GroupSignal } from './advantage.ts';
-import type { Problem, Written } from './episode.ts';
-import type { Prompts, Task } from './task.ts';
+import type { Failure, Problem, Score, Written } from './episode.ts';
+import { posedText, type Prompts, type Task } from './task.ts';
+
+export type AuditName =
+  | 'sampling'
+  | 'options'
+  | 'template'
+  | 'stop tokens'
+  | 'groups'
+  | 'verifier'
+  | 'sampled ids'
+  | 'mask'
+  | 'log-probabilities'
+  | 'gradient'
+  | 'start rate'
+  | 'rewards'
+  | 'truncation'
+  | 'duplicates'
+  | 'signal'
+  | 'kinds';
 
 export interface AuditCheck {
   /** Stable, for logs and pages. */
-  name: 'verifier' | 'stop tokens' | 'mask' | 'log-probabilities' | 'template' | 'start rate' | 'signal';
-  ok: boolean;
-  /** One sentence: what was looked at, and the first thing that is wrong. */
+  name: AuditName;
+  /** A warning never stops a run; what failed makes training wrong or senseless. */
+  state: 'ok' | 'warning' | 'failed';
+  /** What was looked at; of what is wrong the first thing: expected, got, and what to do. */
   detail: string;
 }
 
-/** The verifier accepts the known-good answers and rejects the junk; among them must be both. */
+/** What of a sampler's options the trainer's log-probabilities know nothing of. */
+export interface SamplingOptions {
+  temperature: number;
+  topK?: number | undefined;
+  topP?: number | undefined;
+  minP?: number | undefined;
+}
+
+/**
+ * The trainer's log-probabilities are those of softmax(logits / temperature), whole. Filters sample from another
+ * distribution: refused where the loss has a ratio or a KL term, a warning where it has none.
+ */
+export function auditSampling(options: SamplingOptions, lossUsesRatio: boolean): AuditCheck {
+  const name = 'sampling';
+  const { temperature, topK = 0, topP = 1, minP = 0 } = options;
+  if (!(temperature > 0 && Number.isFinite(temperature))) {
+    const detail = `temperature: expected above 0 in training, got ${temperature}: the siblings of a group would be one; set --temperature`;
+    return { name, state: 'failed', detail };
+  }
+  const filters = [
+    topP < 1 && `--top-p ${topP}`,
+    topK > 0 && `--top-k ${topK}`,
+    minP > 0 && `--min-p ${minP}`,
+  ].filter((filter) => filter !== false);
+  if (filters.length === 0) {
+    return { name, state: 'ok', detail: `temperature ${temperature}, no filters` };
+  }
+  const detail = `expected samples of the whole distribution, got ${filters.join(', ')}, which the trainer's log-probabilities leave out; leave out the option`;
+  return { name, state: lossUsesRatio ? 'failed' : 'warning', detail };
+}
+
+/** No option in use is one that the engine ignores. `used` names fields of the engine's interface. */
+export function auditOptions(ignores: readonly string[], used: readonly string[]): AuditCheck {
+  const name = 'options';
+  const ignored = used.filter((option) => ignores.includes(option));
+  if (ignored.length === 0) return { name, state: 'ok', detail: 'the engine honours every option in use' };
+  const detail = `expected an engine that honours ${ignored.join(', ')}, got one that ignores it; leave the option out or choose another engine`;
+  // Without seeds runs differ, but each of them is right.
+  return { name, state: ignored.every((option) => option === 'seed') ? 'warning' : 'failed', detail };
+}
+
+/** Groups are told apart by their failures' ids, so these are unique; so are ids of problems. Every group has G. */
+export function auditGroups(
+  failures: readonly Pick<Failure, 'id' | 'problem'>[],
+  groups: readonly { id: string; size: number }[],
+  groupSize: number,
+): AuditCheck {
+  const name = 'groups';
+  const fail = (detail: string): AuditCheck => ({ name, state: 'failed', detail });
+  const ids = new Set<string>();
+  const problems = new Map<string, string>();
+  for (const { id, problem } of failures) {
+    if (ids.has(id)) {
+      return fail(
+        `failure ${id}: expected an id of its own, got it twice: two groups would become one; give problems unique ids`,
+      );
+    }
+    ids.add(id);
+    const content = JSON.stringify(problem);
+    const known = problems.get(problem.id) ?? content;
+    if (known !== content) {
+      return fail(
+        `problem ${problem.id}: expected one problem of this id, got ${shown(known)} and ${shown(content)}; give problems unique ids`,
+      );
+    }
+    problems.set(problem.id, content);
+  }
+  const odd = groups.find(({ size }) => size !== groupSize);
+  if (odd) return fail(`group ${odd.id}: expected ${groupSize} reflections, got ${odd.size}`);
+  const detail = `${failures.length} failures of ${problems.size} problems, each a group of its own`;
+  return { name, state: 'ok', detail };
+}
+
+/** An answer that was judged before. */
+export interface Judged<P extends Problem> {
+  problem: P;
+  answer: string;
+  score: Score;
+}
+
+/**
+ * The verifier accepts the known-good answers and rejects the junk; among them must be both. It judges every answer
+ * twice the same, known and `sampled` ones. The empty answer and the posed problem itself do not pass everywhere.
+ */
 export async function auditVerifier<P extends Problem>(
   task: Task<P>,
   problems: readonly P[],
   prompts: Prompts,
+  sampled: readonly Judged<P>[] = [],
 ): Promise<AuditCheck> {
   const name = 'verifier';
+  const fail = (problem: P, answer: string, expected: string, got: string): AuditCheck => ({
+    name,
+    state: 'failed',
+    detail: `problem ${problem.id}, answer ${shown(answer)}: expected ${expected}, got ${got}`,
+  });
+  const judge = (problem: P, answer: string): Promise<boolean | string> =>
+    tryVerify(task, problem, answer, prompts);
+  const twice = 'the same verdict each time';
   let good = 0;
   let junk = 0;
+  const idle = { empty: 0, echoed: 0, problems: 0 };
   for (const problem of problems) {
-    for (const { answer, ok } of task.known(problem, prompts)) {
-      const got = await tryVerify(task, problem, answer, prompts);
-      if (got !== ok) {
-        const detail = `problem ${problem.id}, answer ${JSON.stringify(answer)}: expected ${outcome(ok)}, got ${outcome(got)}`;
-        return { name, ok: false, detail };
-      }
+    const known = task.known(problem, prompts);
+    for (const { answer, ok } of known) {
+      const got = await judge(problem, answer);
+      if (got !== ok) return fail(problem, answer, outcome(ok), outcome(got));
+      const again = await judge(problem, answer);
+      if (again !== got) return fail(problem, answer, twice, `${outcome(got)}, then ${outcome(again)}`);
       if (ok) good += 1;
       else junk += 1;
     }
+    // Where no answer is the right answer, saying nothing passes.
+    if (known.some(({ answer, ok }) => ok && answer.trim() === '')) continue;
+    idle.problems += 1;
+    const empty = await judge(problem, '');
+    if (typeof empty === 'string') return fail(problem, '', 'a verdict', outcome(empty));
+    const echo = posedText(task, problem, prompts);
+    const echoed = await judge(problem, echo);
+    if (typeof echoed === 'string') return fail(problem, echo, 'a verdict', outcome(echoed));
+    idle.empty += Number(empty);
+    idle.echoed += Number(echoed);
+  }
+  for (const { problem, answer, score } of sampled) {
+    if (score === null || 'error' in score) continue;
+    const again = await judge(problem, answer);
+    if (again !== score.ok)
+      return fail(problem, answer, twice, `${outcome(score.ok)}, then ${outcome(again)}`);
   }
   const detail = `${good} known-good answers accepted, ${junk} junk answers rejected`;
-  if (good > 0 && junk > 0) return { name, ok: true, detail };
-  return { name, ok: false, detail: `${detail}: expected at least one of each; see the task's known()` };
+  if (good === 0 || junk === 0) {
+    return {
+      name,
+      state: 'failed',
+      detail: `${detail}: expected at least one of each; see the task's known()`,
+    };
+  }
+  const passes = Math.max(idle.empty, idle.echoed);
+  if (passes === 0) return { name, state: 'ok', detail };
+  const what = idle.empty >= idle.echoed ? 'the empty answer' : 'the problem itself, given as answer,';
+  return {
+    name,
+    state: passes === idle.problems ? 'failed' : 'warning',
+    detail: `${detail}; ${what} passes for ${passes} of ${idle.problems} problems: expected none; see the task's verify()`,
+  };
 }
 
 /** The verdict, or the message of what the verifier threw. */
@@ -64,16 +204,39 @@ function outcome(got: boolean | string): string {
   return got ? 'pass' : 'fail';
 }
 
+/** What ends a turn: ids that sampling stops at, and those that it must. */
+export interface StopSet {
+  /** What sampling stops at. */
+  stopIds: readonly number[];
+  /** Of the generation config and the tokenizer. */
+  eosIds: readonly number[];
+  /** The special token that the template writes after an answer; undefined where it writes none. */
+  endOfTurn: number | undefined;
+}
+
 /**
- * A completion that ended does so with a stop id, and holds no other. One that was cut off holds none. At least one
- * must have ended: a model that never stops has no reflection to retry after.
+ * Sampling stops at every end-of-sequence id of the model and at the template's end of turn. A completion that ended
+ * does so with a stop id, and holds no other. One that was cut off holds none.
  */
 export function auditStopTokens(
   completions: readonly Pick<Written, 'tokens' | 'stopReason'>[],
-  stopIds: readonly number[],
+  { stopIds, eosIds, endOfTurn }: StopSet,
 ): AuditCheck {
   const name = 'stop tokens';
   const stops = new Set(stopIds);
+  const needed = [...eosIds, ...(endOfTurn === undefined ? [] : [endOfTurn])];
+  const missing = needed.find((id) => !stops.has(id));
+  if (missing !== undefined) {
+    const from =
+      missing === endOfTurn ? "the template's end of turn" : 'from generation_config.json or the tokenizer';
+    const detail = `expected ${missing} among the stop ids (${from}), got ${stopIds.join(', ') || 'none'}; add it to eos_token_id in generation_config.json`;
+    return { name, state: 'failed', detail };
+  }
+  if (stops.size === 0) {
+    const detail =
+      'expected at least one stop id, got none: no turn would end; set eos_token_id in generation_config.json';
+    return { name, state: 'failed', detail };
+  }
   let ended = 0;
   for (const [i, { tokens, stopReason }] of completions.entries()) {
     const first = tokens.findIndex((token) => stops.has(token));
@@ -84,45 +247,70 @@ export function auditStopTokens(
       const detail =
         `completion ${i} of ${tokens.length} tokens, ended by '${stopReason}': expected ${expected}, got ${got}; ` +
         `the stop ids are ${stopIds.join(', ')}`;
-      return { name, ok: false, detail };
+      return { name, state: 'failed', detail };
     }
     if (stopReason === 'stop') ended += 1;
   }
-  const detail = `${ended} of ${completions.length} completions ended with a stop id`;
-  if (ended > 0) return { name, ok: true, detail };
-  return {
-    name,
-    ok: false,
-    detail: `${detail}: expected at least one; raise the length limit or check the stop ids`,
-  };
+  const detail = `${ended} of ${completions.length} completions ended with a stop id; the stop ids are ${stopIds.join(', ')}`;
+  return { name, state: 'ok', detail };
 }
 
-/** Each datum's trained positions are exactly its sampled reflection: the right ids, all of them, right after the prompt. */
-export function auditMask(
-  samples: readonly { datum: Datum; prompt: readonly number[]; reflection: readonly number[] }[],
-): AuditCheck {
+/** Tokens that were sampled in one go, and the ids that they were sampled after. */
+export interface SampledRun {
+  prompt: readonly number[];
+  tokens: readonly number[];
+}
+
+/** The positions that train these runs in one sequence: each run's own, right after its prompt. */
+export function positionsOf(runs: readonly SampledRun[]): number[] {
+  return runs.flatMap(({ prompt, tokens }) => tokens.map((_, t) => prompt.length + t));
+}
+
+export interface IdSample {
+  /** What it is, for the sentence. */
+  what: string;
+  /** Ids as the sampler gave them. */
+  sampled: readonly number[];
+  /** The ids that stand for them where they are read again. */
+  got: readonly number[];
+}
+
+/** What was sampled stays the ids that were sampled: in later prompts and in what is trained. */
+export function auditSampledIds(samples: readonly IdSample[]): AuditCheck {
+  const name = 'sampled ids';
+  for (const { what, sampled, got } of samples) {
+    const length = Math.max(sampled.length, got.length);
+    const t = Array.from({ length }).findIndex((_, i) => sampled[i] !== got[i]);
+    if (t < 0) continue;
+    const detail = `${what}: expected the ${sampled.length} ids that were sampled, got ${got[t] ?? 'nothing'} for ${sampled[t] ?? 'nothing'} at token ${t}; what was sampled must never be encoded again, and no token added to it`;
+    return { name, state: 'failed', detail };
+  }
+  return samples.length > 0
+    ? { name, state: 'ok', detail: `${samples.length} sampled turns stand as they were sampled` }
+    : { name, state: 'failed', detail: 'expected at least one sampled turn, got none' };
+}
+
+/** Each datum's trained positions are exactly the expected ones, see `positionsOf`: all of them and no others. */
+export function auditMask(samples: readonly { datum: Datum; expected: readonly number[] }[]): AuditCheck {
   const name = 'mask';
   let trained = 0;
-  for (const [i, { datum, prompt, reflection }] of samples.entries()) {
-    const { tokens, positions } = datum;
-    const inPlace = positions.every((position, t) => position === prompt.length + t);
-    const sameIds = reflection.every((id, t) => tokens[prompt.length + t] === id);
-    if (positions.length !== reflection.length || !inPlace || !sameIds) {
-      const detail =
-        `datum ${i}: expected positions ${prompt.length} to ${prompt.length + reflection.length - 1} with the ` +
-        `sampled ids, got ${positions.length} positions ${span(positions)}${sameIds ? '' : ' and other ids'}`;
-      return { name, ok: false, detail };
+  for (const [i, { datum, expected }] of samples.entries()) {
+    const { positions } = datum;
+    if (positions.length !== expected.length || positions.some((position, t) => position !== expected[t])) {
+      const detail = `datum ${i}: expected ${span(expected)}, which were sampled, got ${span(positions)}`;
+      return { name, state: 'failed', detail };
     }
     trained += positions.length;
   }
-  const detail = `${trained} trained tokens in ${samples.length} datums are exactly the sampled reflections`;
+  const detail = `${trained} trained tokens in ${samples.length} datums are exactly the sampled ones`;
   return trained > 0
-    ? { name, ok: true, detail }
-    : { name, ok: false, detail: 'expected at least one trained token, got none' };
+    ? { name, state: 'ok', detail }
+    : { name, state: 'failed', detail: 'expected at least one trained token, got none' };
 }
 
 function span(positions: readonly number[]): string {
-  return positions.length === 0 ? '' : `from ${positions[0]} to ${positions.at(-1)}`;
+  const range = positions.length === 0 ? '' : ` from ${positions[0]} to ${positions.at(-1)}`;
+  return `${positions.length} positions${range}`;
 }
 
 export interface LogprobCheck extends AuditCheck {
@@ -165,32 +353,100 @@ export function auditLogprobs(
   const ok = tokens > 0 && (tolerance > 0 ? largestDifference <= tolerance : bitEqual);
   const found = bitEqual ? 'equal to the bit' : `largest difference ${largestDifference}`;
   const expected = tokens === 0 ? 'at least one token' : `a difference of at most ${tolerance}`;
-  const detail = `sampler and trainer over ${tokens} tokens: ${found}${ok ? '' : `; expected ${expected}`}`;
-  return { name, ok, detail, bitEqual, largestDifference };
+  const detail = `sampler and trainer over ${tokens} tokens: ${found}${ok ? '' : `; expected ${expected}: the same weights, ids and temperature`}`;
+  return { name, state: ok ? 'ok' : 'failed', detail, bitEqual, largestDifference };
 }
 
-/** The chat template leaves earlier turns as they were when a turn is added. `detail` says what was rendered. */
-export function auditTemplate(prefixPreserving: boolean, detail: string): AuditCheck {
-  return { name: 'template', ok: prefixPreserving, detail };
+/** Norms of the accumulated gradient by parameter, as `Engine.gradientNorms` gives them. */
+export interface GradientProbe {
+  before: Readonly<Record<string, number>>;
+  /** After a loss whose derivative is zero at every trained position. */
+  zero: Readonly<Record<string, number>>;
+  /** After a loss whose derivative is not zero at one of them. */
+  one: Readonly<Record<string, number>>;
+  /** The same with tokens behind the sequence that are not trained; null where that cannot be compared. */
+  followed: Readonly<Record<string, number>> | null;
+  /** After the gradient was forgotten. */
+  after: Readonly<Record<string, number>>;
 }
 
-/** The model passes some first tries and fails others: else there is nothing to reflect on, or no way to a reward. */
-export function auditStartRate(passes: number, attempts: number): AuditCheck {
-  const name = 'start rate';
-  const detail = `${passes} of ${attempts} first tries passed`;
-  if (passes > 0 && passes < attempts) return { name, ok: true, detail };
+/** Sums are ordered otherwise in a longer sequence: a share of the whole norm. */
+const GRADIENT_TOLERANCE = 1e-3;
+
+/** Only trained positions have a gradient, they do have one, and the probe left nothing behind. */
+export function auditGradient({ before, zero, one, followed, after }: GradientProbe): AuditCheck {
+  const name = 'gradient';
+  const fail = (detail: string): AuditCheck => ({ name, state: 'failed', detail });
+  const [start, none, some, end] = [before, zero, one, after].map(wholeNorm) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  if (start !== 0)
+    return fail(`expected no accumulated gradient before training, got norm ${start}; zero it first`);
+  if (none !== 0) {
+    return fail(
+      `a loss without derivative: expected no gradient, got norm ${none}: positions that are not trained reach the weights`,
+    );
+  }
+  if (!(some > 0 && Number.isFinite(some))) {
+    return fail(
+      `a loss on one token: expected a finite gradient above 0, got norm ${some}: nothing would be trained`,
+    );
+  }
+  if (followed !== null) {
+    const names = [...new Set([...Object.keys(one), ...Object.keys(followed)])];
+    const moved = names.find(
+      (parameter) =>
+        !(Math.abs((one[parameter] ?? 0) - (followed[parameter] ?? 0)) <= GRADIENT_TOLERANCE * some),
+    );
+    if (moved !== undefined) {
+      return fail(
+        `${moved}: expected the same gradient with untrained tokens behind, norm ${one[moved] ?? 0}, got ${followed[moved] ?? 0}`,
+      );
+    }
+  }
+  if (end !== 0) return fail(`expected no gradient left after it was forgotten, got norm ${end}`);
   return {
     name,
-    ok: false,
-    detail: `${detail}: expected more than none and fewer than all; choose other problems`,
+    state: 'ok',
+    detail: `norm ${some.toPrecision(3)} from one trained token, none from the others`,
   };
 }
 
-/** At the chosen group size, some group holds both a pass and a failure: only such a group has a policy gradient. */
-export function auditSignal(signals: readonly GroupSignal[], groupSize: number): AuditCheck {
-  const name = 'signal';
-  const mixed = signals.filter((signal) => signal === 'mixed').length;
-  const detail = `${mixed} of ${signals.length} groups of ${groupSize} reflections are mixed`;
-  if (mixed > 0) return { name, ok: true, detail };
-  return { name, ok: false, detail: `${detail}: expected at least one; use larger groups or more failures` };
+function wholeNorm(norms: Readonly<Record<string, number>>): number {
+  return Math.hypot(...Object.values(norms));
+}
+
+/** What the template keeps of a conversation; see `text/check-template.ts`. */
+export interface TemplateFacts {
+  prefixPreserving: boolean;
+  takesSystem: boolean;
+  keepsThinking: boolean;
+  detail: string;
+}
+
+/**
+ * The template leaves earlier turns as they were when a turn is added, in the conversations of this run. `system`: they
+ * begin with a system message. `broken`: what building them threw, undefined when it threw nothing.
+ */
+export function auditTemplate(facts: TemplateFacts, system: boolean, broken: string | undefined): AuditCheck {
+  const name = 'template';
+  const fix = 'put a template that keeps earlier turns into chat_template.jinja of the model directory';
+  if (broken !== undefined) return { name, state: 'failed', detail: broken };
+  const works = system ? facts.takesSystem : facts.prefixPreserving || facts.keepsThinking;
+  if (!works) return { name, state: 'failed', detail: `${facts.detail}; ${fix}` };
+  const others = [
+    !facts.takesSystem && 'a system message',
+    !facts.keepsThinking && 'answers with <think>',
+  ].filter((other) => other !== false);
+  const without = others.length === 0 ? '' : `; not with ${others.join(' or ')}, which this run has not`;
+  return { name, state: 'ok', detail: `earlier turns stay as they are${without}` };
+}
+
+/** A value as a sentence shows it, cut where it is long. */
+function shown(value: string): string {
+  const text = JSON.stringify(value);
+  return text.length > 200 ? `${text.slice(0, 200)}...` : text;
 }

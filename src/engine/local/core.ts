@@ -188,6 +188,7 @@ export function makeCore(
       vocabularySize: config.vocabularySize,
       description: `${ops.build} kernels (${ops.variant}), ${ops.threads} thread${ops.threads === 1 ? '' : 's'}, ${dtype}`,
       modelHash: model.modelHash,
+      ...(dropout.rate > 0 ? { dropout: dropout.rate } : {}),
     }),
     sampler: {
       ...sampler,
