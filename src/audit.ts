@@ -7,7 +7,7 @@
  * weights, the optimizer and the accumulated gradient are afterwards what they were. The table is in docs/audit.md.
  */
 import { collect, collectAttempts, type Played } from './collect.ts';
-import type { Datum, Engine, Loss } from './engine/engine.ts';
+import type { Completion, Datum, Engine, Loss } from './engine/engine.ts';
 import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
 import {
@@ -111,16 +111,20 @@ export async function audit<P extends Problem>(
   const least = shortest(samples);
   const probed = await probeGradient(engine, least?.datum, temperature);
   /** The one sequence that was computed as in training, too. */
-  const again = probed.logprobs === null || least === undefined ? [] : [{ ...least, scored: probed.logprobs }];
+  const again =
+    probed.logprobs === null || least === undefined ? [] : [{ ...least, scored: probed.logprobs }];
   const problems = [...new Map(failures.map(({ problem }) => [problem.id, problem])).values()];
   return [
     ...settled,
     auditTemplate(facts, system, undefined),
-    auditStopTokens([...turns.flatMap(({ written }) => written), ...repeated.map(({ completion }) => completion)], {
-      stopIds: format.stopIds,
-      eosIds: player.tokenizer.eosIds,
-      endOfTurn: endOfTurn(player, failures[0] as Failure<P>),
-    }),
+    auditStopTokens(
+      [...turns.flatMap(({ written }) => written), ...repeated.map(({ completion }) => completion)],
+      {
+        stopIds: format.stopIds,
+        eosIds: player.tokenizer.eosIds,
+        endOfTurn: endOfTurn(player, failures[0] as Failure<P>),
+      },
+    ),
     auditGroups(
       failures,
       groups.map((group) => ({ id: group[0]?.group ?? '', size: group.length })),
@@ -142,7 +146,9 @@ export async function audit<P extends Problem>(
     auditRewards(rewards, mined),
     auditTruncation(turns),
     auditDuplicates(
-      groups.map((group) => group.map(({ reflection, retry, attempt }) => (reflection ?? retry ?? attempt).tokens)),
+      groups.map((group) =>
+        group.map(({ reflection, retry, attempt }) => (reflection ?? retry ?? attempt).tokens),
+      ),
     ),
     auditSignal({
       rewards_P_G: rewards,
@@ -176,7 +182,12 @@ export function auditLines(checks: readonly AuditCheck[]): string[] {
 interface Play<P extends Problem> {
   played: Played<P>[];
   plain: Try[];
-  repeated: IdSample[];
+  repeated: Repeated[];
+}
+
+/** A reflection as the engine gave it, and what the player made of it. */
+interface Repeated extends IdSample {
+  completion: Completion;
 }
 
 /** Or why the template cannot hold these conversations. */
@@ -229,7 +240,7 @@ async function repeatedReflections<P extends Problem>(
   player: Player<P>,
   failures: readonly Failure<P>[],
   seed: number,
-): Promise<IdSample[]> {
+): Promise<Repeated[]> {
   const { temperature, topK, topP, minP, maxReflectionTokens } = player.options;
   const params = {
     temperature,
@@ -244,9 +255,10 @@ async function repeatedReflections<P extends Problem>(
     const request = { count: REPEATED_REFLECTIONS, seed: hash32(seed, STREAM.repeated, place) };
     const written = await player.reflect(asked, request.count, request.seed);
     const completions = await player.engine.sample({ prompt: asked.tokens, params, ...request });
-    return completions.map(({ tokens }, i) => ({
+    return completions.map((completion, i) => ({
+      completion,
       what: `reflection ${i} on failure ${id}`,
-      sampled: tokens,
+      sampled: completion.tokens,
       got: written[i]?.tokens ?? [],
     }));
   });
@@ -291,7 +303,11 @@ function longestOf<P extends Problem>(
   }
   const standIns = player.options.dropAttempt === true ? 1 : 2 * rounds - 1;
   const turns = player.options.dropAttempt === true ? 1 : rounds;
-  return { fixed: again.tokens.length - standIns * attempt.tokens.length, reflections: turns, retries: turns };
+  return {
+    fixed: again.tokens.length - standIns * attempt.tokens.length,
+    reflections: turns,
+    retries: turns,
+  };
 }
 
 /** A sequence that is trained, and what of it was sampled. */
@@ -376,16 +392,18 @@ async function probeGradient(
   engine: Engine,
   datum: Datum | undefined,
   temperature: number,
-): Promise<{ datum: Datum | undefined; logprobs: Float32Array[]; gradient: GradientProbe }> {
+): Promise<{ gradient: GradientProbe; logprobs: Float32Array | null }> {
   const before = await engine.gradientNorms();
-  const none = { before, zero: before, one: {}, followed: null, after: before };
-  if (datum === undefined) return { datum, logprobs: [], gradient: none };
+  if (datum === undefined) {
+    return { logprobs: null, gradient: { before, zero: before, one: {}, followed: null, after: before } };
+  }
   const { contextLength, dropout = 0 } = engine.capabilities();
   const normsOf = async (probe: Datum, derivative: 0 | 1): Promise<Record<string, number>> => {
     await engine.zeroGradients();
     await engine.forwardBackward([probe], lossOnFirst(derivative), { temperature });
     return engine.gradientNorms();
   };
+  await engine.zeroGradients();
   const { logprobs } = await engine.forwardBackward([datum], lossOnFirst(0), { temperature });
   const zero = await engine.gradientNorms();
   const one = await normsOf(datum, 1);
@@ -393,7 +411,10 @@ async function probeGradient(
   const followed = dropout > 0 ? null : await normsOf({ ...datum, tokens: longer }, 1);
   await engine.zeroGradients();
   const after = await engine.gradientNorms();
-  return { datum, logprobs: dropout > 0 ? [] : logprobs, gradient: { before, zero, one, followed, after } };
+  return {
+    logprobs: dropout > 0 ? null : (logprobs[0] ?? null),
+    gradient: { before, zero, one, followed, after },
+  };
 }
 
 /** The loss is a multiple of the first trained token's log-probability. */
@@ -405,8 +426,8 @@ function lossOnFirst(derivative: number): Loss {
   };
 }
 
-function shortest(datums: readonly Datum[]): Datum | undefined {
-  return datums.toSorted((a, b) => a.tokens.length - b.tokens.length)[0];
+function shortest(samples: readonly TrainedSample[]): TrainedSample | undefined {
+  return samples.toSorted((a, b) => a.datum.tokens.length - b.datum.tokens.length)[0];
 }
 
 /** Names as in the engine's interface. */
@@ -431,7 +452,8 @@ function turnsOf<P extends Problem>(
   plain: readonly Try[],
   { method }: TrainOptions,
 ): (Turns & { written: Written[] })[] {
-  const attempts = method === 'attempts' || method === 'rejection-sampling' ? episodes.map((e) => e.attempt) : [];
+  const attempts =
+    method === 'attempts' || method === 'rejection-sampling' ? episodes.map((e) => e.attempt) : [];
   const reflections = episodes.flatMap(({ reflection }) => reflection ?? []);
   const retries = [...episodes.flatMap(({ retry }) => retry ?? []), ...plain.map(({ written }) => written)];
   return [
