@@ -1,4 +1,5 @@
 /** Public names. */
+export { audit, auditLines, requireAudit, type AuditCheck } from './audit.ts';
 export type {
   AdamParams,
   Capabilities,

@@ -118,6 +118,9 @@ async function auditTask(task: Task, prompts: Prompts, flags: Flags, io: Io): Pr
   const ok = state !== 'failed';
   if (flags.json === true) printJson(io, { name, ok, detail });
   else
-    printLine(io, printable(`${name}: ${ok ? 'ok' : 'FAILED'}: ${detail}, over ${problems.length} problems`));
+    printLine(
+      io,
+      printable(`${name}: ${ok ? state : 'FAILED'}: ${detail}, over ${problems.length} problems`),
+    );
   if (!ok) io.exitCode = 1;
 }

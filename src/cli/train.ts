@@ -9,7 +9,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { audit, requireAudit, type AuditCheck } from '../audit.ts';
+import { audit, auditLines, requireAudit, type AuditCheck } from '../audit.ts';
 import type { Engine } from '../engine/engine.ts';
 import { stoppable } from '../engine/stoppable.ts';
 import { R3Error } from '../lib/errors.ts';
@@ -359,6 +359,8 @@ async function prepare(config: TrainConfig, player: Player, progress: Progress):
     progress.phase('audit');
     const checks = await auditOf(player, mined, config);
     requireAudit(checks);
+    for (const { name, detail } of checks.filter(({ state }) => state === 'warning'))
+      progress.log(`audit: warning, ${name}: ${detail}`);
     return { failures, problems, checks };
   } finally {
     progress.end();
@@ -372,7 +374,7 @@ async function problemsOf({ problems }: TrainConfig, task: Task): Promise<Proble
 
 /** The failures in the run's folder, and a checkpoint that holds them: from here on a kill loses at most some steps. */
 async function begin(run: Run, { failures, checks }: Audited, engine: Engine): Promise<void> {
-  for (const { name, detail } of checks) run.log(`audit, ${name}: ${detail}`);
+  for (const line of auditLines(checks)) run.log(`audit: ${line}`);
   if (checks.length === 0) run.log('audit: left out (--no-audit); nothing was checked before training');
   run.appendFailures(failures);
   await saveCheckpoint(run, engine, 0);

@@ -68,7 +68,7 @@ test('a run without a checkpoint is audited when it is resumed, and no weight mo
   writeFileSync(path('unaudited', 'config.json'), JSON.stringify(config));
   const resumed = await resume('unaudited');
   expect(resumed.code, resumed.stderr).toBe(0);
-  expect(readFileSync(path('unaudited', 'log.txt'), 'utf8').match(/audit, verifier:/g)).toHaveLength(2);
+  expect(readFileSync(path('unaudited', 'log.txt'), 'utf8').match(/audit: ok +verifier/g)).toHaveLength(2);
   expect(weights('unaudited').equals(weights('whole'))).toBe(true);
 });
 
