@@ -7,8 +7,9 @@
  * template that rewrites earlier turns. What the start model makes of the task is checked in `audit-start.ts`.
  */
 import type { Datum } from '../engine/engine.ts';
+import { mapConcurrent } from '../lib/concurrent.ts';
 import { messageOf } from '../lib/errors.ts';
-import type { Failure, Problem, Score, Written } from './episode.ts';
+import { passed, type Failure, type Problem, type Score, type Written } from './episode.ts';
 import { posedText, type Prompts, type Task } from './task.ts';
 
 export type AuditName =
@@ -118,6 +119,9 @@ export interface Judged<P extends Problem> {
   score: Score;
 }
 
+/** Problems whose answers are judged at a time: a verifier may be a process or a service. */
+const JUDGED_AT_A_TIME = 8;
+
 /**
  * The verifier accepts the known-good answers and rejects the junk; among them must be both. It judges every answer
  * twice the same, known and `sampled` ones. The empty answer and the posed problem itself do not pass everywhere.
@@ -129,60 +133,90 @@ export async function auditVerifier<P extends Problem>(
   sampled: readonly Judged<P>[] = [],
 ): Promise<AuditCheck> {
   const name = 'verifier';
-  const fail = (problem: P, answer: string, expected: string, got: string): AuditCheck => ({
-    name,
-    state: 'failed',
-    detail: `problem ${problem.id}, answer ${shown(answer)}: expected ${expected}, got ${got}`,
-  });
-  const judge = (problem: P, answer: string): Promise<boolean | string> =>
-    tryVerify(task, problem, answer, prompts);
-  const twice = 'the same verdict each time';
-  let good = 0;
-  let junk = 0;
-  const idle = { empty: 0, echoed: 0, problems: 0 };
-  for (const problem of problems) {
-    const known = task.known(problem, prompts);
-    for (const { answer, ok } of known) {
-      const got = await judge(problem, answer);
-      if (got !== ok) return fail(problem, answer, outcome(ok), outcome(got));
-      const again = await judge(problem, answer);
-      if (again !== got) return fail(problem, answer, twice, `${outcome(got)}, then ${outcome(again)}`);
-      if (ok) good += 1;
-      else junk += 1;
-    }
-    // Where no answer is the right answer, saying nothing passes.
-    if (known.some(({ answer, ok }) => ok && answer.trim() === '')) continue;
-    idle.problems += 1;
-    const empty = await judge(problem, '');
-    if (typeof empty === 'string') return fail(problem, '', 'a verdict', outcome(empty));
-    const echo = posedText(task, problem, prompts);
-    const echoed = await judge(problem, echo);
-    if (typeof echoed === 'string') return fail(problem, echo, 'a verdict', outcome(echoed));
-    idle.empty += Number(empty);
-    idle.echoed += Number(echoed);
-  }
-  for (const { problem, answer, score } of sampled) {
-    if (score === null || 'error' in score) continue;
-    const again = await judge(problem, answer);
-    if (again !== score.ok)
-      return fail(problem, answer, twice, `${outcome(score.ok)}, then ${outcome(again)}`);
-  }
-  const detail = `${good} known-good answers accepted, ${junk} junk answers rejected`;
-  if (good === 0 || junk === 0) {
+  const found = await mapConcurrent(problems, JUDGED_AT_A_TIME, (problem) =>
+    judgeKnown(task, problem, prompts),
+  );
+  const faults = [
+    ...found.map(({ fault }) => fault),
+    ...(await mapConcurrent(sampled, JUDGED_AT_A_TIME, (judged) => judgeAgain(task, judged, prompts))),
+  ];
+  const fault = faults.find((f) => f !== undefined);
+  if (fault !== undefined) return { name, state: 'failed', detail: fault };
+
+  const count = (what: Exclude<keyof Known, 'fault'>): number => found.reduce((sum, k) => sum + k[what], 0);
+  const detail = `${count('good')} known-good answers accepted, ${count('junk')} junk answers rejected`;
+  if (count('good') === 0 || count('junk') === 0) {
     return {
       name,
       state: 'failed',
       detail: `${detail}: expected at least one of each; see the task's known()`,
     };
   }
-  const passes = Math.max(idle.empty, idle.echoed);
+  const passes = Math.max(count('empty'), count('echoed'));
   if (passes === 0) return { name, state: 'ok', detail };
-  const what = idle.empty >= idle.echoed ? 'the empty answer' : 'the problem itself, given as answer,';
+  const what = passes === count('empty') ? 'the empty answer' : 'the problem itself, given as answer,';
   return {
     name,
-    state: passes === idle.problems ? 'failed' : 'warning',
-    detail: `${detail}; ${what} passes for ${passes} of ${idle.problems} problems: expected none; see the task's verify()`,
+    state: passes === count('probed') ? 'failed' : 'warning',
+    detail: `${detail}; ${what} passes for ${passes} of ${count('probed')} problems: expected none; see the task's verify()`,
   };
+}
+
+/** What the verifier made of a problem's known answers: how many, and the first thing that is wrong. */
+interface Known {
+  good: number;
+  junk: number;
+  /** Whether the empty answer and the posed problem were tried, and passed. */
+  probed: number;
+  empty: number;
+  echoed: number;
+  fault?: string;
+}
+
+async function judgeKnown<P extends Problem>(task: Task<P>, problem: P, prompts: Prompts): Promise<Known> {
+  const found: Known = { good: 0, junk: 0, probed: 0, empty: 0, echoed: 0 };
+  const known = task.known(problem, prompts);
+  for (const { answer, ok } of known) {
+    const got = await tryVerify(task, problem, answer, prompts);
+    if (got !== ok) return { ...found, fault: faultOf(problem, answer, outcome(ok), outcome(got)) };
+    const again = await tryVerify(task, problem, answer, prompts);
+    if (again !== got) return { ...found, fault: faultOf(problem, answer, TWICE, bothOf(got, again)) };
+    found[ok ? 'good' : 'junk'] += 1;
+  }
+  // Where no answer is the right answer, saying nothing passes.
+  if (known.some(({ answer, ok }) => ok && answer.trim() === '')) return found;
+  for (const [what, answer] of [
+    ['empty', ''],
+    ['echoed', posedText(task, problem, prompts)],
+  ] as const) {
+    const got = await tryVerify(task, problem, answer, prompts);
+    if (typeof got === 'string')
+      return { ...found, fault: faultOf(problem, answer, 'a verdict', outcome(got)) };
+    found[what] = Number(got);
+  }
+  return { ...found, probed: 1 };
+}
+
+/** What is wrong when an answer is judged again; undefined when nothing is. */
+async function judgeAgain<P extends Problem>(
+  task: Task<P>,
+  { problem, answer, score }: Judged<P>,
+  prompts: Prompts,
+): Promise<string | undefined> {
+  const before = passed(score);
+  if (before === null) return undefined;
+  const again = await tryVerify(task, problem, answer, prompts);
+  return again === before ? undefined : faultOf(problem, answer, TWICE, bothOf(before, again));
+}
+
+const TWICE = 'the same verdict each time';
+
+function bothOf(before: boolean | string, again: boolean | string): string {
+  return `${outcome(before)}, then ${outcome(again)}`;
+}
+
+function faultOf(problem: Problem, answer: string, expected: string, got: string): string {
+  return `problem ${problem.id}, answer ${shown(answer)}: expected ${expected}, got ${got}`;
 }
 
 /** The verdict, or the message of what the verifier threw. */
