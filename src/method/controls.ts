@@ -16,7 +16,74 @@ import type { BootstrapOptions, Difference, Rate } from './statistics.ts';
 export const FIXED_TEXT = 'be careful';
 
 /** Resamples behind every interval of a difference. */
-const BOOTSTRAP: BootstrapOptions = { draws: 2000, seed: 1 };
+export const BOOTSTRAP: BootstrapOptions = { draws: 2000, seed: 1 };
+
+/**
+ * The controls: what the second try must beat, on the same failed first tries. `option`: its name on the command line.
+ * `second`: another second try, which every row of a failed first try then has; the others are independent attempts.
+ */
+export const CONTROLS = [
+  {
+    name: 'secondTryWithoutReflection',
+    option: 'plain',
+    second: true,
+    posed: 'the problem again right after the failed try, with nothing between',
+  },
+  {
+    name: 'afterFixedText',
+    option: 'fixed-text',
+    second: true,
+    posed: 'after a sentence without content (--fixed-text) in place of a reflection',
+  },
+  {
+    name: 'afterForeignReflection',
+    option: 'shuffled',
+    second: true,
+    posed: "after the model's reflection on the next failed problem",
+  },
+  {
+    name: 'afterEmptyReflection',
+    option: 'empty',
+    second: true,
+    posed: 'asked to reflect as always, after an answer without a word',
+  },
+  {
+    name: 'afterForcedBeginning',
+    option: 'forced-beginning',
+    second: true,
+    posed: "of the start model: its reflections begin as most of the trained model's do (with --against)",
+  },
+  {
+    name: 'twoIndependent',
+    option: 'two-independent',
+    second: false,
+    posed: 'two attempts at the bare problem',
+  },
+  {
+    name: 'independentAtEqualTokens',
+    option: 'equal-tokens',
+    second: false,
+    posed: 'as many attempts at the bare problem as cost the tokens of first try, reflection and second try',
+  },
+] as const satisfies readonly {
+  name: keyof EvaluationSummary;
+  option: string;
+  second: boolean;
+  posed: string;
+}[];
+
+type Control = (typeof CONTROLS)[number];
+export type ControlName = Control['name'];
+/** The controls that are second tries. */
+export type RetryControl = Extract<Control, { second: true }>['name'];
+/** What is a rate over the problems. */
+export type ColumnName = 'firstTry' | 'secondTry' | ControlName;
+
+export const COLUMNS: readonly ColumnName[] = [
+  'firstTry',
+  'secondTry',
+  ...CONTROLS.map(({ name }) => name),
+];
 
 /** One try: its verdict, null when it was not scored, and the tokens that were sampled for it. */
 export interface Trial {
@@ -31,31 +98,18 @@ export interface Trial {
  * tokens are all that were sampled after the first try: reflection and retry. A reflection that did not end has no
  * retry: `passed` is false. A control that was not run is absent from every row.
  */
-export interface EvaluationRow {
+export interface EvaluationRow extends Partial<Record<RetryControl, Trial | null>> {
   /** The problem's id. */
   problem: string;
   firstTry: Trial;
   /** After the model's own reflection on its failed first try. */
   secondTry: Trial | null;
-  /** The problem posed again after the failed try, with nothing between. */
-  secondTryWithoutReflection?: Trial | null;
-  /** After a fixed sentence without content. */
-  afterFixedText?: Trial | null;
-  /** After a reflection that was written on another problem. */
-  afterForeignReflection?: Trial | null;
-  /** After an own reflection whose beginning was forced. */
-  afterForcedBeginning?: Trial | null;
   /** More attempts at the bare problem, independent of the first try and of each other. May be empty. */
   freshAttempts: readonly Trial[];
 }
 
 /** The second tries that a row can hold. */
-type SecondTry =
-  | 'secondTry'
-  | 'secondTryWithoutReflection'
-  | 'afterFixedText'
-  | 'afterForeignReflection'
-  | 'afterForcedBeginning';
+export type SecondTryName = 'secondTry' | RetryControl;
 
 /** A rate covers the problems whose outcome is known. What was not measured has n = 0 and rate NaN (null in JSON). */
 export interface EvaluationRates {
@@ -73,6 +127,7 @@ export interface EvaluationRates {
 /** What else an evaluation tells. */
 export interface EvaluationDetails {
   afterForcedBeginning: Rate;
+  afterEmptyReflection: Rate;
   attemptsAtEqualTokens: number;
   /** Unbiased pass@k of the first try and the fresh attempts, k = 1, 2, 4, ..., over the n problems with k attempts. */
   passAtK: { k: number; rate: number; n: number }[];
@@ -83,21 +138,43 @@ export interface EvaluationDetails {
 export interface EvaluationSummary extends EvaluationRates, EvaluationDetails {}
 
 export function summarise(rows: readonly EvaluationRow[]): EvaluationSummary {
-  const rate = (outcome: (row: EvaluationRow) => Outcome): Rate => rateOf(rows.map(outcome));
-  const attemptsEqual = attemptsAtEqualTokens(rows);
+  const rate = (name: ColumnName): Rate => rateOf(outcomesOf(rows, name));
   return {
-    firstTry: rate((row) => row.firstTry.passed),
-    secondTry: rate((row) => cumulative(row, 'secondTry')),
-    secondTryWithoutReflection: rate((row) => cumulative(row, 'secondTryWithoutReflection')),
-    twoIndependent: rate((row) => independent(row, 2)),
-    independentAtEqualTokens: rate((row) => independent(row, attemptsEqual)),
-    afterFixedText: rate((row) => cumulative(row, 'afterFixedText')),
-    afterForeignReflection: rate((row) => cumulative(row, 'afterForeignReflection')),
-    afterForcedBeginning: rate((row) => cumulative(row, 'afterForcedBeginning')),
-    attemptsAtEqualTokens: attemptsEqual,
+    firstTry: rate('firstTry'),
+    secondTry: rate('secondTry'),
+    secondTryWithoutReflection: rate('secondTryWithoutReflection'),
+    twoIndependent: rate('twoIndependent'),
+    independentAtEqualTokens: rate('independentAtEqualTokens'),
+    afterFixedText: rate('afterFixedText'),
+    afterForeignReflection: rate('afterForeignReflection'),
+    afterForcedBeginning: rate('afterForcedBeginning'),
+    afterEmptyReflection: rate('afterEmptyReflection'),
+    attemptsAtEqualTokens: attemptsAtEqualTokens(rows),
     passAtK: passAtPowersOfTwo(rows),
     meanTokens: meanTokens(rows),
   };
+}
+
+/** Whether each problem was solved, as a column of the table counts it: every second try is cumulative. */
+export function outcomesOf(rows: readonly EvaluationRow[], name: ColumnName): Outcome[] {
+  switch (name) {
+    case 'firstTry':
+      return rows.map((row) => row.firstTry.passed);
+    case 'twoIndependent':
+      return rows.map((row) => independent(row, 2));
+    case 'independentAtEqualTokens': {
+      const attempts = attemptsAtEqualTokens(rows);
+      return rows.map((row) => independent(row, attempts));
+    }
+    default:
+      return rows.map((row) => cumulative(row, name));
+  }
+}
+
+/** P(the second try passes, given that the first was judged and failed): the share of failures that it rescues. */
+export function rescueRate(rows: readonly EvaluationRow[], name: SecondTryName): Rate {
+  const failed = rows.filter((row) => row.firstTry.passed === false);
+  return rateOf(failed.map((row) => cumulative(row, name)));
 }
 
 /**
@@ -139,26 +216,18 @@ export function compare(
         'evaluate both on one data set',
     );
   }
-  const attemptsEqual = attemptsAtEqualTokens(after);
-  const second = after.map((row) => cumulative(row, 'secondTry'));
-  const over = (control: (row: EvaluationRow) => Outcome): Difference =>
-    differenceOf(second, after.map(control), options);
+  const gain = (name: ColumnName): Difference =>
+    differenceOf(outcomesOf(after, name), outcomesOf(before, name), options);
+  const over = (name: ControlName): Difference =>
+    differenceOf(outcomesOf(after, 'secondTry'), outcomesOf(after, name), options);
   return {
-    firstTry: differenceOf(
-      after.map((row) => row.firstTry.passed),
-      before.map((row) => row.firstTry.passed),
-      options,
-    ),
-    secondTry: differenceOf(
-      second,
-      before.map((row) => cumulative(row, 'secondTry')),
-      options,
-    ),
-    overTwoIndependent: over((row) => independent(row, 2)),
-    overIndependentAtEqualTokens: over((row) => independent(row, attemptsEqual)),
-    overSecondTryWithoutReflection: over((row) => cumulative(row, 'secondTryWithoutReflection')),
-    overFixedText: over((row) => cumulative(row, 'afterFixedText')),
-    overForeignReflection: over((row) => cumulative(row, 'afterForeignReflection')),
+    firstTry: gain('firstTry'),
+    secondTry: gain('secondTry'),
+    overTwoIndependent: over('twoIndependent'),
+    overIndependentAtEqualTokens: over('independentAtEqualTokens'),
+    overSecondTryWithoutReflection: over('secondTryWithoutReflection'),
+    overFixedText: over('afterFixedText'),
+    overForeignReflection: over('afterForeignReflection'),
   };
 }
 
@@ -284,6 +353,7 @@ export function beforeAfter(
 function split(summary: EvaluationSummary): { rates: EvaluationRates; details: EvaluationDetails } {
   const {
     afterForcedBeginning,
+    afterEmptyReflection,
     attemptsAtEqualTokens: attempts,
     passAtK: points,
     meanTokens: tokens,
@@ -291,7 +361,13 @@ function split(summary: EvaluationSummary): { rates: EvaluationRates; details: E
   } = summary;
   return {
     rates,
-    details: { afterForcedBeginning, attemptsAtEqualTokens: attempts, passAtK: points, meanTokens: tokens },
+    details: {
+      afterForcedBeginning,
+      afterEmptyReflection,
+      attemptsAtEqualTokens: attempts,
+      passAtK: points,
+      meanTokens: tokens,
+    },
   };
 }
 
@@ -300,10 +376,10 @@ function withoutCount({ diff, low, high }: Difference): ChangeInterval {
 }
 
 /** null: not scored or not measured; such a problem is left out of the rate or the pair. */
-type Outcome = boolean | null;
+export type Outcome = boolean | null;
 
 /** Whether a problem was solved at the first try or at the given second one. Throws when a due second try is missing. */
-function cumulative(row: EvaluationRow, name: SecondTry): Outcome {
+function cumulative(row: EvaluationRow, name: SecondTryName): Outcome {
   const second = row[name];
   // A control that was not run: without this, the passes at first try alone would make a rate of 1.
   if (second === undefined || row.firstTry.passed === null) return null;

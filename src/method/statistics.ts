@@ -23,6 +23,27 @@ export interface Difference {
   n: number;
 }
 
+/** A difference of passes on the same problems, with the test that it is none. */
+export interface PairedDifference extends Difference {
+  mcnemar: McNemar;
+}
+
+/** b: passes of the first alone, c: of the second alone, and the two-sided p-value. */
+export interface McNemar {
+  b: number;
+  c: number;
+  p: number;
+}
+
+/** One number for each seed: their mean, least and most, and the standard error of the mean, NaN for fewer than two. */
+export interface Spread {
+  mean: number;
+  min: number;
+  max: number;
+  standardError: number;
+  seeds: number;
+}
+
 /** The 97.5% quantile of the normal distribution. */
 const Z = 1.959963984540054;
 

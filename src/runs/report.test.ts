@@ -24,6 +24,7 @@ function ratesOf(first: number, second: number): EvaluationRates {
 
 const details: EvaluationDetails = {
   afterForcedBeginning: nothing,
+  afterEmptyReflection: nothing,
   attemptsAtEqualTokens: 3,
   passAtK: [],
   meanTokens: { attempt: 8, twoTries: 40 },

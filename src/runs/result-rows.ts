@@ -2,35 +2,39 @@
  * What an evaluation says, as labelled rows: the one list that the terminal's tables and the page's are made from, so
  * that neither says what the other leaves out. How a number looks is up to them.
  */
-import type { BeforeAfter, ChangeInterval, EvaluationSummary } from '../method/controls.ts';
+import type { BeforeAfter, ChangeInterval, ColumnName, EvaluationSummary } from '../method/controls.ts';
 import type { ReflectionProfile } from '../method/profile.ts';
 import type { Rate } from '../method/statistics.ts';
 
-type RateName = {
-  [Name in keyof EvaluationSummary]: EvaluationSummary[Name] extends Rate ? Name : never;
-}[keyof EvaluationSummary];
-
 export interface RateRow {
-  name: RateName;
+  name: ColumnName;
   label: string;
   /** What the second try must beat. */
   control: boolean;
 }
 
-const RATES: readonly RateRow[] = [
-  { name: 'firstTry', label: 'first try', control: false },
-  { name: 'secondTry', label: 'second try, after its own reflection', control: false },
-  { name: 'secondTryWithoutReflection', label: 'second try, no reflection', control: true },
-  { name: 'afterFixedText', label: 'second try, after a fixed text', control: true },
-  { name: 'afterForeignReflection', label: "second try, after another problem's reflection", control: true },
-  { name: 'afterForcedBeginning', label: 'second try, reflection with a forced beginning', control: true },
-  { name: 'twoIndependent', label: 'two independent tries', control: true },
-  { name: 'independentAtEqualTokens', label: 'independent tries at equal tokens', control: true },
-];
+const LABELS: Readonly<Record<ColumnName, string>> = {
+  firstTry: 'first try',
+  secondTry: 'second try, after its own reflection',
+  secondTryWithoutReflection: 'second try, no reflection',
+  afterFixedText: 'second try, after a fixed text',
+  afterForeignReflection: "second try, after another problem's reflection",
+  afterEmptyReflection: 'second try, after an empty reflection',
+  afterForcedBeginning: 'second try, reflection with a forced beginning',
+  twoIndependent: 'two independent tries',
+  independentAtEqualTokens: 'independent tries at equal tokens',
+};
 
-/** Rates of problems solved that at least one of the summaries has. */
-export function rateRows(summaries: readonly EvaluationSummary[]): RateRow[] {
-  return RATES.filter(({ name }) => summaries.some((summary) => summary[name].n > 0));
+/** The columns of an evaluation, in the order of display. */
+const RATES: readonly RateRow[] = (Object.keys(LABELS) as ColumnName[]).map((name) => ({
+  name,
+  label: LABELS[name],
+  control: name !== 'firstTry' && name !== 'secondTry',
+}));
+
+/** Rates of problems solved that at least one of the summaries has. Those of earlier versions have fewer. */
+export function rateRows(summaries: readonly Readonly<Partial<Record<ColumnName, Rate>>>[]): RateRow[] {
+  return RATES.filter(({ name }) => summaries.some((summary) => (summary[name]?.n ?? 0) > 0));
 }
 
 /** What the tries cost, one text for each summary. */
