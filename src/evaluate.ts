@@ -3,18 +3,35 @@
  * the reflection is worth (`method/controls.ts`).
  *
  * Everything is a function of the seed and the problem's place, so that two models are compared on the same
- * problems with the same draws. Controls run on the same failed first tries as the second try.
+ * problems with the same draws. Controls run on the same failed first tries as the second try. With a `RowLog` every
+ * row is kept as it is made, in order, and rows that are kept already are not made again: an evaluation that was
+ * stopped goes on to the same rows.
  */
 import { mapConcurrent } from './lib/concurrent.ts';
+import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
 import {
-  attemptsAtEqualTokens,
+  CONTROL_NAMES,
+  type ControlName,
   type EvaluationRow,
-  type Trial,
+  type RetryControl,
   type WriterByReaderOutcomes,
 } from './method/controls.ts';
 import { reflectionDatum } from './method/datum.ts';
 import { passed, type Problem, type Score, type Written } from './method/episode.ts';
+import {
+  attemptsAsked,
+  evaluationRows,
+  outcomeOf,
+  secondTrial,
+  writtenOf,
+  type ControlsRow,
+  type KeptTry,
+  type PartName,
+  type PartRows,
+  type SecondTry,
+  type TriesRow,
+} from './method/evaluation-rows.ts';
 import { reflectionProfile, type ReflectionProfile } from './method/profile.ts';
 import { first, type Player, type Try } from './player.ts';
 import type { Conversation } from './text/chat.ts';
@@ -23,6 +40,8 @@ import type { Conversation } from './text/chat.ts';
 const SCORE_BATCH = 64;
 /** Problems under way at a time. */
 const CONCURRENCY = 1024;
+/** The same where rows are kept: what is under way is lost when it is stopped. */
+const KEPT_CONCURRENCY = 128;
 
 /** Which of a seed's streams each kind of turn draws from: above the steps of a run. */
 const STREAM = {
@@ -36,13 +55,24 @@ const STREAM = {
   forced: 0x40000012,
   cross: 0x40000013,
   forcedRetry: 0x40000014,
+  empty: 0x40000015,
 } as const;
+
+/** Where the rows of one measurement are kept, each part in the order of its problems. */
+export interface RowLog {
+  /** The rows that a part holds already. */
+  kept<Name extends PartName>(part: Name): readonly PartRows[Name][];
+  keep<Name extends PartName>(part: Name, row: PartRows[Name]): void;
+}
 
 export interface EvaluateOptions {
   seed: number;
   /** The content-free sentence of the fixed-text control. */
   fixedText: string;
+  /** Default: all. */
+  controls?: readonly ControlName[];
   onProgress?: (done: number, total: number) => void;
+  log?: RowLog;
 }
 
 /** What a failed first try led to: for reading, for kinds of reflection, and for the writer-by-reader table. */
@@ -63,6 +93,7 @@ export interface Evaluation<P extends Problem> {
   player: Player<P>;
   rows: EvaluationRow[];
   failed: FailedTry<P>[];
+  log?: RowLog | undefined;
 }
 
 /** Every problem counts twice in the progress: once for its two tries, once for its controls. */
@@ -71,103 +102,194 @@ export async function evaluate<P extends Problem>(
   problems: readonly P[],
   options: EvaluateOptions,
 ): Promise<Evaluation<P>> {
-  const { seed, onProgress } = options;
-  const greedy = player.options.temperature === 0;
+  const { seed, onProgress, log } = options;
+  const asked = options.controls ?? CONTROL_NAMES;
   let done = 0;
   const tick = (): void => onProgress?.(++done, 2 * problems.length);
+  const identity = (problem: P): P => problem;
 
-  const rows = new Array<EvaluationRow>(problems.length);
-  const failures = await mapConcurrent(
-    problems,
-    CONCURRENCY,
-    async (problem, place): Promise<FailedTry<P> | null> => {
-      const attempt = first(await player.attempt(problem, 1, hash32(seed, STREAM.attempt, place)));
-      const row: EvaluationRow = {
-        problem: problem.id,
-        firstTry: trialOf(attempt),
-        secondTry: null,
-        secondTryWithoutReflection: null,
-        afterFixedText: null,
-        afterForeignReflection: null,
-        freshAttempts: [],
-      };
-      rows[place] = row;
-      if (passed(attempt.score) !== false) {
-        tick();
-        return null;
-      }
-      const asked = player.askToReflect(problem, attempt.written);
-      const reflection = first(await player.reflect(asked, 1, hash32(seed, STREAM.reflection, place)));
-      const retry = await player.retryAfter(problem, asked, reflection, hash32(seed, STREAM.retry, place));
-      row.secondTry = trialOf(retry, reflection);
-      tick();
-      return {
-        problem,
-        place,
-        attempt: attempt.written,
-        attemptScore: attempt.score,
-        asked,
-        reflection,
-        retry,
-      };
-    },
+  const tries = await mapKept(problems, identity, log, 'tries', tick, (problem, place) =>
+    tryTwice(player, problem, place, seed),
   );
-  const failed = failures.filter((f) => f !== null);
-
-  const attemptsEqual = attemptsAtEqualTokens(rows);
-  const fixed = player.asWritten(options.fixedText);
+  const failed = tries.flatMap((row, place) => failedTry(player, problems[place] as P, row) ?? []);
   const failedAt = new Map(failed.map((f, i) => [f.place, i]));
-  await mapConcurrent(problems, CONCURRENCY, async (problem, place) => {
-    const row = rows[place] as EvaluationRow;
-    const seedOf = (stream: number): number => hash32(seed, stream, place);
-    const fresh = async (): Promise<Trial[]> => {
-      // Greedy attempts at one problem are one attempt.
-      if (greedy) return Array.from({ length: attemptsEqual - 1 }, () => row.firstTry);
-      const tries = await player.attempt(problem, attemptsEqual - 1, seedOf(STREAM.fresh));
-      return tries.map((t) => trialOf(t));
-    };
+  const { temperature } = player.options;
+  const attempts = attemptsAsked(tries, asked);
+  // Greedy attempts at one problem are one attempt.
+  const fresh = temperature === 0 ? 0 : attempts - 1;
+  const controls = await mapKept(problems, identity, log, 'controls', tick, async (problem, place) => {
     const index = failedAt.get(place);
-    if (index === undefined) {
-      row.freshAttempts = await fresh();
-      tick();
-      return;
-    }
-    const { attempt, asked } = failed[index] as FailedTry<P>;
-    const foreign = foreignReflection(failed, index);
-    const [attempts, plain, afterFixed, afterForeign] = await Promise.all([
-      fresh(),
-      player.retry(problem, player.askAgainPlainly(problem, attempt), seedOf(STREAM.plain)),
-      player.retry(problem, player.askAgain(problem, asked, fixed), seedOf(STREAM.fixed)),
-      foreign === undefined ? null : player.retryAfter(problem, asked, foreign, seedOf(STREAM.foreign)),
+    const [more, secondTries] = await Promise.all([
+      fresh === 0 ? [] : player.attempt(problem, fresh, hash32(seed, STREAM.fresh, place)),
+      index === undefined ? {} : controlTries(player, failed, index, asked, options),
     ]);
-    row.freshAttempts = attempts;
-    row.secondTryWithoutReflection = trialOf(plain);
-    row.afterFixedText = trialOf(afterFixed);
-    row.afterForeignReflection =
-      foreign === undefined ? { passed: null, tokens: 0 } : trialOf(afterForeign, foreign);
-    tick();
+    return { problem: problem.id, place, secondTries, attempts: more.map(keptTry) };
   });
-  return { player, rows, failed };
+  const rows = evaluationRows({ tries, controls, forced: [] }, temperature, asked);
+  return { player, rows, failed, log };
 }
 
-/** The reflection on the next failed first try at another problem; undefined when there is none. */
-function foreignReflection<P extends Problem>(
+/** First try, reflection on its failure, second try. */
+async function tryTwice<P extends Problem>(
+  player: Player<P>,
+  problem: P,
+  place: number,
+  seed: number,
+): Promise<TriesRow> {
+  const seedOf = (stream: number): number => hash32(seed, stream, place);
+  const attempt = first(await player.attempt(problem, 1, seedOf(STREAM.attempt)));
+  const row: TriesRow = {
+    problem: problem.id,
+    place,
+    firstTry: keptTry(attempt),
+    secondTry: null,
+    leaked: null,
+  };
+  if (passed(attempt.score) !== false) return row;
+  const asked = player.askToReflect(problem, attempt.written);
+  const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection)));
+  const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.retry));
+  return {
+    ...row,
+    secondTry: { reflection, retry: retry && keptTry(retry) },
+    leaked: await leaks(player, problem, reflection.text),
+    ...player.task.describeReflection?.(problem, attempt.written.text, reflection.text),
+  };
+}
+
+/** Whether something in a reflection passes as an answer; null where nothing passes and something was not judged. */
+async function leaks<P extends Problem>(
+  { task, prompts }: Player<P>,
+  problem: P,
+  reflection: string,
+): Promise<boolean | null> {
+  let leaked: boolean | null = false;
+  for (const answer of task.answersIn?.(problem, reflection, prompts) ?? [reflection]) {
+    try {
+      const verdict = await task.verify(problem, answer, prompts);
+      if (verdict.ok) return true;
+    } catch {
+      leaked = null;
+    }
+  }
+  return leaked;
+}
+
+/** The second tries of the controls that are asked for, on one failed first try. */
+async function controlTries<P extends Problem>(
+  player: Player<P>,
   failed: readonly FailedTry<P>[],
   index: number,
-): Written | undefined {
+  asked: readonly ControlName[],
+  { seed, fixedText }: EvaluateOptions,
+): Promise<ControlsRow['secondTries']> {
+  const own = failed[index] as FailedTry<P>;
+  const { problem, place, attempt, asked: conversation } = own;
+  const seedOf = (stream: number): number => hash32(seed, stream, place);
+  const afterText = async (text: string, stream: number): Promise<SecondTry> => {
+    const again = player.askAgain(problem, conversation, player.asWritten(text));
+    return { reflection: null, retry: keptTry(await player.retry(problem, again, seedOf(stream))) };
+  };
+  const ways: Partial<Record<RetryControl, () => Promise<SecondTry | null>>> = {
+    secondTryWithoutReflection: async () => {
+      const again = player.askAgainPlainly(problem, attempt);
+      return { reflection: null, retry: keptTry(await player.retry(problem, again, seedOf(STREAM.plain))) };
+    },
+    afterFixedText: () => afterText(fixedText, STREAM.fixed),
+    afterForeignReflection: async () => {
+      const other = nextFailure(failed, index);
+      if (other === undefined) return null;
+      const { reflection } = other;
+      const retry = await player.retryAfter(problem, conversation, reflection, seedOf(STREAM.foreign));
+      return { reflection, retry: retry && keptTry(retry), by: other.problem.id };
+    },
+    afterEmptyReflection: () => afterText('', STREAM.empty),
+  };
+  const chosen = Object.entries(ways).filter(([name]) => asked.includes(name as RetryControl));
+  return Object.fromEntries(await Promise.all(chosen.map(async ([name, pose]) => [name, await pose()])));
+}
+
+function keptTry({ written, score }: Try): KeptTry {
+  return { ...written, score };
+}
+
+/** What a row says of a failed first try, as a player goes on from it; undefined where the first try did not fail. */
+function failedTry<P extends Problem>(
+  player: Player<P>,
+  problem: P,
+  { place, firstTry, secondTry }: TriesRow,
+): FailedTry<P> | undefined {
+  const reflection = secondTry?.reflection ?? null;
+  if (secondTry === null || reflection === null) return undefined;
+  const { score: attemptScore, ...attempt } = firstTry;
+  const written = writtenOf(attempt);
+  return {
+    problem,
+    place,
+    attempt: written,
+    attemptScore,
+    asked: player.askToReflect(problem, written),
+    reflection: writtenOf(reflection),
+    retry: secondTry.retry && tryOf(secondTry.retry),
+  };
+}
+
+function tryOf({ score, ...written }: KeptTry): Try {
+  return { written: writtenOf(written), score };
+}
+
+/**
+ * Rows of a part, in the order of the items: those that are kept, and the rest made now and kept one after another.
+ * Throws R3Error `mismatch` when what is kept is of other problems.
+ */
+async function mapKept<T, Name extends PartName>(
+  items: readonly T[],
+  problemOf: (item: T) => Problem,
+  log: RowLog | undefined,
+  part: Name,
+  onDone: (() => void) | undefined,
+  make: (item: T, index: number) => Promise<PartRows[Name]>,
+): Promise<PartRows[Name][]> {
+  const kept = [...(log?.kept(part) ?? [])];
+  const made = new Map<number, PartRows[Name]>();
+  let next = kept.length;
+  return mapConcurrent(items, log === undefined ? CONCURRENCY : KEPT_CONCURRENCY, async (item, index) => {
+    const { id } = problemOf(item);
+    const row = kept[index] ?? (await make(item, index));
+    if (row.problem !== id) {
+      throw new R3Error(
+        'store',
+        'mismatch',
+        `kept rows, ${part} ${index}: expected problem ${id}, got ${row.problem}; go on with the problems that the evaluation began with`,
+      );
+    }
+    if (index >= kept.length) {
+      made.set(index, row);
+      for (let ready = made.get(next); ready !== undefined; ready = made.get(++next)) {
+        log?.keep(part, ready);
+        made.delete(next);
+      }
+    }
+    onDone?.();
+    return row;
+  });
+}
+
+/** The next failed first try at another problem; undefined when there is none. */
+function nextFailure<P extends Problem>(
+  failed: readonly FailedTry<P>[],
+  index: number,
+): FailedTry<P> | undefined {
   const own = failed[index] as FailedTry<P>;
   for (let step = 1; step < failed.length; step++) {
     const other = failed[(index + step) % failed.length] as FailedTry<P>;
-    if (other.problem.id !== own.problem.id) return other.reflection;
+    if (other.problem.id !== own.problem.id) return other;
   }
   return undefined;
 }
 
-function trialOf(tried: Try | null, reflection?: Written): Trial {
-  return {
-    passed: tried === null ? false : passed(tried.score),
-    tokens: (tried?.written.tokens.length ?? 0) + (reflection?.tokens.length ?? 0),
-  };
+function problemOfFailure<P extends Problem>({ problem }: FailedTry<P>): P {
+  return problem;
 }
 
 /**
@@ -175,19 +297,27 @@ function trialOf(tried: Try | null, reflection?: Written): Trial {
  * are given. It tells how much of a gain is the choice of a beginning, how much is what follows it.
  */
 export async function addForcedBeginning<P extends Problem>(
-  { player, rows, failed }: Evaluation<P>,
+  { player, rows, failed, log }: Evaluation<P>,
   beginning: readonly number[],
   seed: number,
   onDone?: () => void,
 ): Promise<void> {
   for (const row of rows) row.afterForcedBeginning = null;
-  await mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }) => {
-    const seedOf = (stream: number): number => hash32(seed, stream, place);
-    const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.forced), beginning));
-    const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.forcedRetry));
-    (rows[place] as EvaluationRow).afterForcedBeginning = trialOf(retry, reflection);
-    onDone?.();
-  });
+  const forced = await mapKept(
+    failed,
+    problemOfFailure,
+    log,
+    'forced',
+    onDone,
+    async ({ problem, place, asked }) => {
+      const seedOf = (stream: number): number => hash32(seed, stream, place);
+      const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.forced), beginning));
+      const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.forcedRetry));
+      return { problem: problem.id, place, secondTry: { reflection, retry: retry && keptTry(retry) } };
+    },
+  );
+  for (const { place, secondTry } of forced)
+    (rows[place] as EvaluationRow).afterForcedBeginning = secondTrial(secondTry);
 }
 
 /**
@@ -197,29 +327,49 @@ export async function addForcedBeginning<P extends Problem>(
  * stream of their own. `onDone` is called five times for each failed try.
  */
 export async function crossReadings<P extends Problem>(
-  { player: start, failed }: Evaluation<P>,
+  { player: start, failed, log }: Evaluation<P>,
   trained: Player<P>,
   seed: number,
   onDone?: () => void,
 ): Promise<WriterByReaderOutcomes> {
   const byStart = failed.map(({ reflection }) => reflection);
-  const byTrained = await mapConcurrent(failed, CONCURRENCY, async ({ asked, place }) => {
-    const reflection = first(await trained.reflect(asked, 1, hash32(seed, STREAM.reflection, place)));
-    onDone?.();
-    return reflection;
-  });
-  const read = (reader: Player<P>, reflections: readonly Written[]): Promise<(boolean | null)[]> =>
-    mapConcurrent(failed, CONCURRENCY, async ({ problem, place, asked }, i) => {
-      const seedHere = hash32(seed, STREAM.cross, place);
-      const retry = await reader.retryAfter(problem, asked, reflections[i] as Written, seedHere);
-      onDone?.();
-      return retry === null ? false : passed(retry.score);
-    });
+  const rewritten = await mapKept(
+    failed,
+    problemOfFailure,
+    log,
+    'rewritten',
+    onDone,
+    async ({ problem, place, asked }) => ({
+      problem: problem.id,
+      place,
+      reflection: first(await trained.reflect(asked, 1, hash32(seed, STREAM.reflection, place))),
+    }),
+  );
+  const byTrained = rewritten.map(({ reflection }) => writtenOf(reflection));
+  const read = async (
+    part: keyof WriterByReaderOutcomes,
+    reader: Player<P>,
+    reflections: readonly Written[],
+  ): Promise<(boolean | null)[]> => {
+    const readings = await mapKept(
+      failed,
+      problemOfFailure,
+      log,
+      part,
+      onDone,
+      async ({ problem, place, asked }, i) => {
+        const seedHere = hash32(seed, STREAM.cross, place);
+        const retry = await reader.retryAfter(problem, asked, reflections[i] as Written, seedHere);
+        return { problem: problem.id, place, retry: retry && keptTry(retry) };
+      },
+    );
+    return readings.map(({ retry }) => outcomeOf(retry));
+  };
   return {
-    startStart: await read(start, byStart),
-    startTrained: await read(trained, byStart),
-    trainedStart: await read(start, byTrained),
-    trainedTrained: await read(trained, byTrained),
+    startStart: await read('startStart', start, byStart),
+    startTrained: await read('startTrained', trained, byStart),
+    trainedStart: await read('trainedStart', start, byTrained),
+    trainedTrained: await read('trainedTrained', trained, byTrained),
   };
 }
 
@@ -296,34 +446,54 @@ export interface Measured<P extends Problem> {
   greedy: Evaluation<P>;
 }
 
+/** How a model is measured; where its rows are kept depends on the temperature. */
+export interface MeasureOptions extends Omit<EvaluateOptions, 'onProgress' | 'log'> {
+  logAt?: (temperature: number) => RowLog;
+}
+
+/** One model at one temperature, watched. */
+export async function measureOnce<P extends Problem>(
+  phase: string,
+  player: Player<P>,
+  problems: readonly P[],
+  { logAt, ...options }: MeasureOptions,
+  watcher: Watcher,
+): Promise<Evaluation<P>> {
+  watcher.phase(phase, 2 * problems.length);
+  const log = logAt?.(player.options.temperature);
+  return evaluate(player, problems, {
+    ...options,
+    ...(log === undefined ? {} : { log }),
+    onProgress: (done) => watcher.update(done),
+  });
+}
+
 /** `name` says in the progress which model it is. */
 export async function measure<P extends Problem>(
   name: string,
   playerAt: (temperature: number) => Player<P>,
   temperature: number,
   problems: readonly P[],
-  options: Omit<EvaluateOptions, 'onProgress'>,
+  options: MeasureOptions,
   watcher: Watcher,
 ): Promise<Measured<P>> {
-  const at = (player: Player<P>, phase: string): Promise<Evaluation<P>> => {
-    watcher.phase(phase, 2 * problems.length);
-    return evaluate(player, problems, { ...options, onProgress: (done) => watcher.update(done) });
-  };
   return {
-    sampled: await at(playerAt(temperature), `measure ${name}`),
-    greedy: await at(playerAt(0), `measure ${name}, greedy`),
+    sampled: await measureOnce(`measure ${name}`, playerAt(temperature), problems, options, watcher),
+    greedy: await measureOnce(`measure ${name}, greedy`, playerAt(0), problems, options, watcher),
   };
 }
 
 /**
  * What only the two models together can tell: who gains, the writer of reflections or their reader; and, added to
- * the start model's rows, how it does when its reflections begin like most of the trained model's.
+ * the start model's rows where that control is asked for, how it does when its reflections begin like most of the
+ * trained model's. `seed`: that of both evaluations.
  */
 export async function measureTogether<P extends Problem>(
-  start: Measured<P>,
-  trained: Measured<P>,
+  start: { sampled: Evaluation<P>; greedy?: Evaluation<P> },
+  trained: { sampled: Evaluation<P> },
   seed: number,
   watcher: Watcher,
+  controls: readonly ControlName[] = CONTROL_NAMES,
 ): Promise<{ writerByReader: WriterByReaderOutcomes; forcedBeginning: number[] }> {
   const counter = (phase: string, total: number): (() => void) => {
     let done = 0;
@@ -334,7 +504,8 @@ export async function measureTogether<P extends Problem>(
   const writerByReader = await crossReadings(start.sampled, trained.sampled.player, seed, readings);
 
   const forcedBeginning = commonestBeginning(trained.sampled.failed.map(({ reflection }) => reflection));
-  const evaluations = [start.sampled, start.greedy];
+  if (!controls.includes('afterForcedBeginning')) return { writerByReader, forcedBeginning };
+  const evaluations = [start.sampled, ...(start.greedy === undefined ? [] : [start.greedy])];
   const forced = counter(
     'force the beginning of reflections',
     evaluations.reduce((sum, { failed }) => sum + failed.length, 0),

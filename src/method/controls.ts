@@ -79,11 +79,8 @@ export type RetryControl = Extract<Control, { second: true }>['name'];
 /** What is a rate over the problems. */
 export type ColumnName = 'firstTry' | 'secondTry' | ControlName;
 
-export const COLUMNS: readonly ColumnName[] = [
-  'firstTry',
-  'secondTry',
-  ...CONTROLS.map(({ name }) => name),
-];
+export const CONTROL_NAMES: readonly ControlName[] = CONTROLS.map(({ name }) => name);
+export const COLUMNS: readonly ColumnName[] = ['firstTry', 'secondTry', ...CONTROL_NAMES];
 
 /** One try: its verdict, null when it was not scored, and the tokens that were sampled for it. */
 export interface Trial {
@@ -183,7 +180,7 @@ export function rescueRate(rows: readonly EvaluationRow[], name: SecondTryName):
  * A problem that passes at the first try costs only that. Attempts do not stop at the first pass. Fresh attempts do
  * not enter, so that the number can be had before they are sampled. Without rows it is 2.
  */
-export function attemptsAtEqualTokens(rows: readonly EvaluationRow[]): number {
+export function attemptsAtEqualTokens(rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[]): number {
   const { attempt, twoTries } = meanTokens(rows);
   return attempt > 0 ? Math.max(2, Math.round(twoTries / attempt)) : 2;
 }
@@ -416,7 +413,7 @@ function passAtPowersOfTwo(rows: readonly EvaluationRow[]): { k: number; rate: n
   return points;
 }
 
-function meanTokens(rows: readonly EvaluationRow[]): { attempt: number; twoTries: number } {
+function meanTokens(rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[]): { attempt: number; twoTries: number } {
   return {
     attempt: mean(rows.map((row) => row.firstTry.tokens)),
     twoTries: mean(rows.map((row) => row.firstTry.tokens + (row.secondTry?.tokens ?? 0))),

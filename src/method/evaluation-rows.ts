@@ -6,11 +6,21 @@
  * all problems (another problem's reflection, attempts at equal tokens). Rates are computed from these rows alone
  * (`evaluationRows`), so that a kept evaluation is compared without a model.
  */
-import type { EvaluationRow, RetryControl, Trial } from './controls.ts';
+import {
+  attemptsAtEqualTokens,
+  CONTROLS,
+  type ControlName,
+  type EvaluationRow,
+  type Outcome,
+  type RetryControl,
+  type Trial,
+} from './controls.ts';
 import { passed, type Hint, type Score, type Written } from './episode.ts';
 
-/** Something that was sampled, without its log-probabilities. */
-export type KeptText = Omit<Written, 'logprobs'>;
+/** Something that was sampled. Rows on disk do without its log-probabilities. */
+export interface KeptText extends Omit<Written, 'logprobs'> {
+  logprobs?: number[];
+}
 
 export interface KeptTry extends KeptText {
   score: Score;
@@ -34,8 +44,8 @@ export interface TriesRow {
   firstTry: KeptTry;
   /** null unless the first try was judged and failed. */
   secondTry: SecondTry | null;
-  /** Of the reflection. `leaked`: whether it holds a passing answer, null where that was not judged. */
-  leaked?: boolean | null;
+  /** Of the reflection: whether it holds a passing answer, null where that could not be judged or there is none. */
+  leaked: boolean | null;
   /** Of the reflection, where the task can tell. */
   kind?: string;
   hint?: Hint;
@@ -69,8 +79,9 @@ export interface ReadingRow {
 export interface PartRows {
   tries: TriesRow;
   controls: ControlsRow;
-  /** Second tries of the start model after reflections that begin as the trained model's do. */
-  forced: { problem: string; place: number; secondTry: SecondTry };
+  /** Of the start model: second tries after reflections that begin as the trained model's do. */
+  forced: ForcedRow;
+  /** On the start model's failures, in their order. */
   rewritten: RewrittenRow;
   startStart: ReadingRow;
   startTrained: ReadingRow;
@@ -78,49 +89,80 @@ export interface PartRows {
   trainedTrained: ReadingRow;
 }
 
+export interface ForcedRow {
+  problem: string;
+  place: number;
+  secondTry: SecondTry;
+}
+
 export type PartName = keyof PartRows;
 
-/** Which rows belong together. `model`: the one that was measured; `start`: the one it is compared with. */
-export interface PartKey {
+/** Which measurement a row belongs to. `model`: the one that was asked for; `start`: the one it is compared with. */
+export interface MeasurementKey {
   model: 'model' | 'start';
   seed: number;
   temperature: number;
 }
 
 /** A line of rows.jsonl. */
-export type KeptRow = { [Name in PartName]: { version: 1; part: Name } & PartKey & PartRows[Name] }[PartName];
+export type KeptRow<Name extends PartName = PartName> = {
+  version: 1;
+  part: Name;
+} & MeasurementKey &
+  PartRows[Name];
 
-/** The outcomes of one measurement, in the order of the problems. `attempts`: independent attempts, the first try included. */
+/** The parts of one measurement. Those that were not asked for are empty. */
+export type Parts = { readonly [Name in PartName]: readonly PartRows[Name][] };
+
+/** The outcomes of one measurement, in the order of the problems. `controls`: those that were asked for. */
 export function evaluationRows(
-  tries: readonly TriesRow[],
-  controls: readonly ControlsRow[],
-  { temperature, attempts }: { temperature: number; attempts: number },
+  { tries, controls: rows, forced }: Pick<Parts, 'tries' | 'controls' | 'forced'>,
+  temperature: number,
+  controls: readonly ControlName[],
 ): EvaluationRow[] {
+  const attempts = attemptsAsked(tries, controls);
+  const retried = CONTROLS.filter(({ name, second }) => second && controls.includes(name)).map(
+    ({ name }) => name as RetryControl,
+  );
+  const forcedAt = new Map(forced.map(({ place, secondTry }) => [place, secondTrial(secondTry)]));
   return tries.map((row, i) => {
-    const control = controls[i];
+    const failed = passed(row.firstTry.score) === false;
     const firstTry = trialOf(row.firstTry);
-    // Greedy attempts at one problem are one attempt.
-    const fresh =
-      temperature === 0
-        ? Array.from({ length: attempts - 1 }, () => firstTry)
-        : (control?.attempts ?? []).map(trialOf);
+    const second = (name: RetryControl): Trial | null =>
+      failed ? secondTrial(rows[i]?.secondTries[name] ?? null) : null;
     return {
       problem: row.problem,
       firstTry,
       secondTry: row.secondTry === null ? null : secondTrial(row.secondTry),
       ...Object.fromEntries(
-        Object.entries(control?.secondTries ?? {}).map(([name, second]) => [
-          name,
-          failedAtFirst(row) ? secondTrial(second) : null,
-        ]),
+        retried.flatMap((name) => (name === 'afterForcedBeginning' ? [] : [[name, second(name)]])),
       ),
-      freshAttempts: fresh,
+      ...(forced.length === 0 ? {} : { afterForcedBeginning: forcedAt.get(row.place) ?? null }),
+      freshAttempts:
+        temperature === 0
+          ? // Greedy attempts at one problem are one attempt.
+            Array.from({ length: attempts - 1 }, () => firstTry)
+          : (rows[i]?.attempts ?? []).map(trialOf),
     };
   });
 }
 
-function failedAtFirst(row: TriesRow): boolean {
-  return passed(row.firstTry.score) === false;
+/** How many independent attempts the controls need, the first try included. */
+export function attemptsAsked(tries: readonly TriesRow[], controls: readonly ControlName[]): number {
+  if (controls.includes('independentAtEqualTokens')) {
+    return attemptsAtEqualTokens(
+      tries.map(({ firstTry, secondTry }) => ({
+        firstTry: trialOf(firstTry),
+        secondTry: secondTry === null ? null : secondTrial(secondTry),
+      })),
+    );
+  }
+  return controls.includes('twoIndependent') ? 2 : 1;
+}
+
+/** A kept text as players take it. */
+export function writtenOf(kept: KeptText): Written {
+  return { logprobs: [], ...kept };
 }
 
 function trialOf(tried: KeptTry): Trial {
@@ -132,7 +174,12 @@ export function secondTrial(second: SecondTry | null): Trial {
   if (second === null) return { passed: null, tokens: 0 };
   const { reflection, retry } = second;
   return {
-    passed: retry === null ? false : passed(retry.score),
+    passed: outcomeOf(retry),
     tokens: (retry?.tokens.length ?? 0) + (reflection?.tokens.length ?? 0),
   };
+}
+
+/** Whether a retry passed. Without one, because the reflection did not end, it did not. */
+export function outcomeOf(retry: KeptTry | null): Outcome {
+  return retry === null ? false : passed(retry.score);
 }

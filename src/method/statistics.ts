@@ -1,8 +1,10 @@
 /**
- * Intervals for pass rates and their differences, and unbiased pass@k. Pure: resampling draws from a seed.
+ * Intervals for pass rates and their differences, a test, the spread over seeds, and unbiased pass@k. Pure: resampling
+ * draws from a seed.
  *
- * `wilson` for one rate, `pairedBootstrap` for the difference of two rates measured on the same problems.
- * Both are 95% intervals over problems; they say nothing of the spread between training seeds.
+ * `wilson` for one rate, `pairedBootstrap` and `mcnemar` for the difference of two rates measured on the same problems.
+ * They are about problems; `spreadOf` is about problems and sampling seeds. None says anything of the spread between
+ * training runs: for that, several runs must be trained.
  */
 import { assert } from '../lib/errors.ts';
 import { hash32 } from '../lib/rng.ts';
@@ -35,12 +37,17 @@ export interface McNemar {
   p: number;
 }
 
-/** One number for each seed: their mean, least and most, and the standard error of the mean, NaN for fewer than two. */
+/**
+ * One rate or difference for each seed: their mean, least and most, and the standard error of that mean over the seeds
+ * (NaN for fewer than two). `low` and `high`: 95% interval of the mean over problems and seeds.
+ */
 export interface Spread {
   mean: number;
   min: number;
   max: number;
   standardError: number;
+  low: number;
+  high: number;
   seeds: number;
 }
 
@@ -95,6 +102,93 @@ export function pairedBootstrap(
   means.sort();
   const diff = differences.reduce((sum, value) => sum + value, 0) / n;
   return { diff, low: quantile(means, 0.025), high: quantile(means, 0.975), n };
+}
+
+/**
+ * McNemar's exact test of two pass rates on the same problems: under no difference each of the b + c problems that only
+ * one of them passes is either's with chance 1/2, so
+ *   p = min(1, 2 Σ_{i=0..min(b,c)} C(b+c, i) / 2^(b+c))
+ * McNemar (1947), https://doi.org/10.1007/BF02295996, with the binomial in place of its approximation, two-sided.
+ */
+export function mcnemar(a: readonly boolean[], b: readonly boolean[]): McNemar {
+  assert(a.length === b.length, `mcnemar: ${a.length} and ${b.length} outcomes`);
+  const onlyA = a.filter((pass, i) => pass && !b[i]).length;
+  const onlyB = b.filter((pass, i) => pass && !a[i]).length;
+  return { b: onlyA, c: onlyB, p: exactSignTest(onlyA, onlyB) };
+}
+
+/** In logarithms: 2^-n is 0 in a double from n = 1075 on. */
+function exactSignTest(b: number, c: number): number {
+  const n = b + c;
+  let logTerm = -n * Math.LN2;
+  let sum = Math.exp(logTerm);
+  for (let i = 1; i <= Math.min(b, c); i++) {
+    logTerm += Math.log((n - i + 1) / i);
+    sum += Math.exp(logTerm);
+  }
+  return Math.min(1, 2 * sum);
+}
+
+/** The difference of two pass rates on the same problems, with interval and test. */
+export function pairedDifference(
+  a: readonly boolean[],
+  b: readonly boolean[],
+  options: BootstrapOptions,
+): PairedDifference {
+  return { ...pairedBootstrap(a, b, options), mcnemar: mcnemar(a, b) };
+}
+
+/**
+ * The spread of a rate or a difference over sampling seeds. values_S_P: a value for each seed and problem, NaN where it
+ * is not known. The interval resamples seeds and problems independently of each other, both with replacement (they are
+ * crossed: every seed has every problem); Owen (2007), https://doi.org/10.1214/07-AOAS122. Of few seeds it
+ * is a rough guide.
+ */
+export function spreadOf(values_S_P: readonly (readonly number[])[], options: BootstrapOptions): Spread {
+  const means = values_S_P.map((values_P) => meanOf(values_P.filter((value) => !Number.isNaN(value))));
+  const known = means.filter((value) => !Number.isNaN(value));
+  const seeds = known.length;
+  const mean = meanOf(known);
+  if (seeds === 0)
+    return { mean, min: mean, max: mean, standardError: mean, low: Number.NaN, high: Number.NaN, seeds };
+  const variance = known.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (seeds - 1);
+  const drawn = new Float64Array(options.draws);
+  for (let draw = 0; draw < options.draws; draw++) drawn[draw] = crossedMean(values_S_P, options.seed, draw);
+  const ascending = drawn.filter((value) => !Number.isNaN(value)).sort();
+  return {
+    mean,
+    min: Math.min(...known),
+    max: Math.max(...known),
+    standardError: Math.sqrt(variance / seeds),
+    low: quantile(ascending, 0.025),
+    high: quantile(ascending, 0.975),
+    seeds,
+  };
+}
+
+/** The mean of one resample of seeds and of problems. */
+function crossedMean(values_S_P: readonly (readonly number[])[], seed: number, draw: number): number {
+  const S = values_S_P.length;
+  const P = values_S_P[0]?.length ?? 0;
+  const drawnFrom = (count: number, place: number): number =>
+    Math.floor((hash32(seed, draw, place) / 0x100000000) * count);
+  const seeds = values_S_P.map((_, s) => values_S_P[drawnFrom(S, P + s)]!);
+  let sum = 0;
+  let count = 0;
+  for (let p = 0; p < P; p++) {
+    const problem = drawnFrom(P, p);
+    for (const values_P of seeds) {
+      const value = values_P[problem]!;
+      if (Number.isNaN(value)) continue;
+      sum += value;
+      count += 1;
+    }
+  }
+  return sum / count;
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Of ascending values, linear between neighbours. */
