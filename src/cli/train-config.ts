@@ -51,7 +51,7 @@ export interface TrainFlags extends EngineFlags, LoraFlags, OptimizerFlags, Play
 const count = z.int().positive();
 const share = z.number();
 
-const samplingSchema = z.strictObject({
+export const samplingSchema = z.strictObject({
   temperature: share,
   topK: count.optional(),
   topP: share.optional(),

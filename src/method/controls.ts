@@ -426,6 +426,15 @@ function rateOf(outcomes: readonly Outcome[]): Rate {
 }
 
 function differenceOf(a: readonly Outcome[], b: readonly Outcome[], options: BootstrapOptions): Difference {
+  const [left, right] = knownPairs(a, b);
+  return pairedBootstrap(left, right, options);
+}
+
+/** The pairs of which both outcomes are known. */
+export function knownPairs(
+  a: readonly Outcome[],
+  b: readonly Outcome[],
+): [left: boolean[], right: boolean[]] {
   assert(a.length === b.length, `paired outcomes: ${a.length} and ${b.length}`);
   const left: boolean[] = [];
   const right: boolean[] = [];
@@ -435,7 +444,7 @@ function differenceOf(a: readonly Outcome[], b: readonly Outcome[], options: Boo
     left.push(outcome);
     right.push(other);
   });
-  return pairedBootstrap(left, right, options);
+  return [left, right];
 }
 
 function mean(values: readonly number[]): number {

@@ -18,9 +18,9 @@ const LABELS: Readonly<Record<ColumnName, string>> = {
   secondTry: 'second try, after its own reflection',
   secondTryWithoutReflection: 'second try, no reflection',
   afterFixedText: 'second try, after a fixed text',
-  afterForeignReflection: "second try, after another problem's reflection",
-  afterEmptyReflection: 'second try, after an empty reflection',
-  afterForcedBeginning: 'second try, reflection with a forced beginning',
+  afterForeignReflection: "second try, another's reflection",
+  afterEmptyReflection: 'second try, empty reflection',
+  afterForcedBeginning: 'second try, forced beginning',
   twoIndependent: 'two independent tries',
   independentAtEqualTokens: 'independent tries at equal tokens',
 };

@@ -212,3 +212,15 @@ describe('prompts', () => {
     expect(() => countdown.prompts('long')).toThrow('prompts: expected paper or short, got "long"');
   });
 });
+
+test('a reflection holds an answer where it gives the whole expression, for either prompts, not where it gives steps', () => {
+  const leaks = (reflection: string, prompts = short): boolean =>
+    countdown
+      .answersIn(problem, reflection, prompts)
+      .some((answer) => countdown.verify(problem, answer, prompts).ok);
+  for (const prompts of [short, paper]) {
+    expect(leaks('Next time write 64 - (92 - 57) = 29.', prompts)).toBe(true);
+    expect(leaks('keep 64 need 35 93 92 - 57 = 35 yes 64 - 35 = 29', prompts)).toBe(false);
+    expect(leaks('I used 92 + 57 - 64, which is too big', prompts)).toBe(false);
+  }
+});

@@ -16,6 +16,7 @@ import { generateProblems } from './countdown-generator.ts';
 import { describeReflection } from './countdown-reflections.ts';
 import { solve } from './countdown-solve.ts';
 import { equalsWhole, parseExpression, renderRational } from './verify/arithmetic.ts';
+import { expressionsIn } from './verify/expressions.ts';
 
 export { solve } from './countdown-solve.ts';
 
@@ -85,6 +86,10 @@ export const countdown = {
   parseRow,
   known,
   describeReflection: (problem, _attempt, reflection) => describeReflection(problem, reflection),
+  answersIn: (_problem, reflection, prompts) => {
+    const { tagged } = findSet(prompts.name);
+    return expressionsIn(reflection).map((equation) => (tagged ? `${OPEN}${equation}${CLOSE}` : equation));
+  },
   generate: (options) => generateProblems({ ...options, split: 'held-out', numbers: 3 }),
 } satisfies Task<CountdownProblem>;
 

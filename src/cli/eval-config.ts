@@ -1,0 +1,85 @@
+/**
+ * The configuration of an evaluation: what config.json in its folder holds, for `--resume` and `r3 compare`.
+ *
+ * Every value is resolved before it is written, so that an evaluation that goes on depends on nothing but its folder,
+ * the models, the problems and the kernels, and ends with the same bytes.
+ */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { R3Error } from '../lib/errors.ts';
+import { explainIssue } from '../lib/json.ts';
+import { CONTROL_NAMES, CONTROLS, type ControlName } from '../method/controls.ts';
+import type { Problem } from '../method/episode.ts';
+import type { StoredConfig } from '../runs/evaluation.ts';
+import { samplingSchema } from './train-config.ts';
+import { orList, usageError } from './options.ts';
+
+const count = z.int().positive();
+const model = z.strictObject({ directory: z.string(), hash: z.string() });
+
+const schema = z.strictObject({
+  version: z.literal(1),
+  command: z.literal('eval'),
+  task: z.string(),
+  prompts: z.looseObject({ name: z.string() }),
+  model,
+  /** The model that it is compared with. */
+  start: model.nullable(),
+  /** `hash`: of the problems that were read, in their order. */
+  problems: z.strictObject({ file: z.string(), limit: count.nullable(), count: z.int(), hash: z.string() }),
+  dtype: z.enum(['f32', 'bf16', 'int8']),
+  /** The longest sequence; null: what the engine takes by itself. */
+  context: count.nullable(),
+  /** The engine's description when the evaluation began. */
+  kernels: z.string(),
+  sampling: samplingSchema,
+  seeds: z.array(z.int()).min(1),
+  controls: z.array(z.enum(CONTROL_NAMES)),
+  fixedText: z.string(),
+});
+
+export type EvaluationConfig = z.infer<typeof schema>;
+
+/** Throws R3Error `mismatch` when an evaluation of another version wrote it. */
+export function parseEvaluationConfig(config: StoredConfig, directory: string): EvaluationConfig {
+  const parsed = schema.safeParse(config);
+  if (parsed.success) return parsed.data;
+  throw new R3Error(
+    'store',
+    'mismatch',
+    `${directory}: config.json: ${explainIssue(parsed.error.issues, config)}`,
+  );
+}
+
+/** What tells two lists of problems apart. */
+export function hashProblems(problems: readonly Problem[]): string {
+  const hash = createHash('sha256');
+  for (const problem of problems) hash.update(`${JSON.stringify(problem)}\n`);
+  return hash.digest('hex');
+}
+
+/** `1,2,3`: distinct whole numbers. */
+export function parseSeeds(text: string): number[] {
+  const seeds = text.split(',').map((part) => (/^\d+$/.test(part.trim()) ? Number(part) : Number.NaN));
+  const fits = seeds.every((seed) => seed < 2 ** 32) && new Set(seeds).size === seeds.length;
+  if (fits) return seeds;
+  throw usageError(
+    `--seeds: expected distinct whole numbers from 0 to 4294967295 with commas between, such as 1,2,3, got ${JSON.stringify(text)}`,
+  );
+}
+
+/** `all`, `none`, or names with commas between. The control that takes two models is left out of `all` where there is one. */
+export function parseControls(text: string, hasStart: boolean): ControlName[] {
+  const possible = CONTROLS.filter(({ name }) => hasStart || name !== 'afterForcedBeginning');
+  if (text === 'all') return possible.map(({ name }) => name);
+  if (text === 'none') return [];
+  const asked = text.split(',').map((part) => part.trim());
+  const options = possible.map(({ option }) => option);
+  const unknown = asked.find((option) => !options.some((known) => known === option));
+  if (unknown === undefined)
+    return possible.filter(({ option }) => asked.includes(option)).map(({ name }) => name);
+  const known = CONTROLS.some(({ option }) => option === unknown);
+  throw usageError(
+    `--controls: expected all, none, or some of ${orList(options)}, with commas between, got ${JSON.stringify(unknown)}${known ? '; that one needs --against' : ''}`,
+  );
+}
