@@ -1,51 +1,86 @@
 /**
  * `r3 eval`: first and second tries of a model on held-out problems, beside the controls, sampled and greedy.
  *
- * With --against both models are measured on the same problems with the same draws, and reflections by each are read
- * by each: that tells better writing from better reading. Ctrl-C ends the evaluation; nothing of it is kept.
+ * Leaves a folder with everything that was written and a summary. With --against both models are measured on the same
+ * problems with the same draws, and reflections by each are read by each: that tells better writing from better
+ * reading. Ctrl-C ends the evaluation; `--resume` goes on with it, to the same bytes.
  */
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { stoppable } from '../engine/stoppable.ts';
-import { klToStart, measure, measureTogether, profileOf, type Measured } from '../evaluate.ts';
-import { beforeAfter, FIXED_TEXT, summarise } from '../method/controls.ts';
+import {
+  commonestBeginning,
+  klToStart,
+  measureOnce,
+  measureTogether,
+  type Evaluation,
+  type MeasureOptions,
+  type RowLog,
+} from '../evaluate.ts';
+import { R3Error } from '../lib/errors.ts';
+import { CONTROLS, FIXED_TEXT } from '../method/controls.ts';
 import type { Problem } from '../method/episode.ts';
-import { hintWarnings, klWarnings } from '../method/metrics.ts';
-import { makePlayer } from '../player.ts';
-import { printJson, printLine, type Io } from './io.ts';
+import { summariseEvaluation, type EvaluationFile } from '../method/evaluation-summary.ts';
+import type { Task } from '../method/task.ts';
+import { makePlayer, type Player } from '../player.ts';
+import { createEvaluation, openEvaluation, type EvaluationFolder } from '../runs/evaluation.ts';
+import { evaluationTables } from '../runs/evaluation-tables.ts';
+import {
+  hashProblems,
+  parseControls,
+  parseEvaluationConfig,
+  parseSeeds,
+  type EvaluationConfig,
+} from './eval-config.ts';
+import { printJson, type Io } from './io.ts';
 import {
   addEngineOptions,
   addExamples,
   addPlayerOptions,
+  givenOptions,
   integer,
-  seed,
+  usageError,
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
-import { giveBeforeAfter, resultsTable } from './results.ts';
+import type { Progress } from './progress.ts';
+import { giveTables } from './results.ts';
 import {
   engineOptions,
   findModel,
   findTask,
   loadTaskProblems,
+  nextFolder,
   openEngine,
   playerOptions,
   promptsOption,
   taskOption,
   textFolder,
 } from './session.ts';
+import { sameKernels } from './train-config.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
+/** Where evaluations go that no run is named for. */
+const EVALUATIONS = 'evaluations';
+/** What may be given beside --resume: nothing that changes a row. */
+const BESIDE_RESUME = ['--resume', '--threads', '--json', '--markdown', '--debug'];
+
 interface Flags extends EngineFlags, PlayerFlags {
-  task: string;
-  model: string;
+  task?: string;
+  model?: string;
   against?: string;
-  problems: string;
+  problems?: string;
   limit?: number;
   prompts?: string;
   fixedText: string;
-  seed: number;
+  seeds: string;
+  controls: string;
+  out?: string;
+  run?: string;
+  resume?: string;
   json?: boolean;
+  markdown?: boolean;
 }
 
 export function define(command: Command, io: Io): void {
@@ -53,112 +88,293 @@ export function define(command: Command, io: Io): void {
     .description(
       'Measures first and second tries of a model on problems, beside the controls that say what a reflection is worth.',
     )
-    .addOption(taskOption())
-    .requiredOption(
+    .addOption(taskOption().makeOptionMandatory(false))
+    .option(
       '--model <dir>',
-      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model',
+      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model (default: the model of --run)',
     )
     .option('--against <dir>', 'the start model: adds before and after, and who gains, writer or reader')
-    .requiredOption('--problems <file>', 'held-out problems, .jsonl or .parquet')
+    .option('--problems <file>', 'held-out problems, .jsonl or .parquet')
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
     .addOption(promptsOption())
     .option('--fixed-text <text>', 'the text without content that stands in for a reflection', FIXED_TEXT)
-    .addOption(seed('of sampling').default(1));
-  addEngineOptions(addPlayerOptions(command)).option(
-    '--json',
-    'one line of JSON: summaries with rates and 95% intervals, as shares; with --against also reflections and warnings',
-  );
+    .option('--seed, --seeds <list>', 'seeds of sampling, with commas between', '1')
+    .option(
+      '--controls <list>',
+      `all, none, or some of ${CONTROLS.map(({ option }) => option).join(', ')}`,
+      'all',
+    )
+    .option('--out <dir>', `folder for rows and summary (default: ${EVALUATIONS}/<task>-NNN)`)
+    .option('--run <run>', 'a training run: measures its model, into RUN/evaluations/NNN')
+    .option('--resume <dir>', 'go on with an evaluation that was stopped; its options are in its folder');
+  addEngineOptions(addPlayerOptions(command))
+    .option('--json', 'the summary as one line of JSON: rates, intervals and lifts, as shares')
+    .option('--markdown', 'the tables in Markdown');
   addExamples(
     command,
     `
-  r3 eval --task countdown --model DIR --problems test.parquet --limit 500
-  r3 eval --task countdown --model runs/countdown-001/model --against DIR --problems test.parquet --json`,
+  r3 eval --task countdown --model DIR --problems test.parquet --limit 500 --seeds 1,2,3
+  r3 eval --task countdown --run runs/countdown-001 --against DIR --problems test.parquet
+  r3 eval --resume evaluations/countdown-001
+  r3 compare evaluations/countdown-001 evaluations/countdown-002
+
+Controls, on the same failed first tries:
+${CONTROLS.map(({ option, posed }) => `  ${option.padEnd(17)}${posed}`).join('\n')}`,
   );
-  command.action((flags: Flags) => run(flags, io));
+  command.action((flags: Flags) => run(flags, command, io));
 }
 
-async function run(flags: Flags, io: Io): Promise<void> {
-  const started = performance.now();
-  const { task, prompts } = findTask(flags.task, flags.prompts);
-  const problems = await loadTaskProblems(task, flags.problems, flags.limit);
+async function run(flags: Flags, command: Command, io: Io): Promise<void> {
+  if (flags.json === true && flags.markdown === true) {
+    throw usageError('--markdown: expected one form of output, got --json beside it');
+  }
   const progress = cliProgress(io);
-  const engines: Engine[] = [];
   const signal = watchedStop(io, progress, 'stopping');
-  const open = async (model: string): Promise<Engine> => {
-    const engine = await openEngine(io, { model, trainable: false, ...engineOptions(flags) });
+  const engines: Engine[] = [];
+  const open = async (model: string, options: EngineFlags): Promise<Engine> => {
+    const engine = await openEngine(io, { model, trainable: false, ...engineOptions(options) });
     engines.push(engine);
-    return stoppable(engine, signal, 'stopped before everything was measured; nothing was kept');
+    return engine;
   };
-  const measured = async (named: string, name: string): Promise<Measured<Problem>> => {
-    const model = findModel(named, io.env);
-    const engine = await open(model);
-    const options = playerOptions(flags, engine.capabilities().contextLength);
-    return measure(
-      name,
-      (temperature) =>
-        makePlayer(engine, textFolder(model, io.env), task, prompts, { ...options, temperature }),
-      flags.temperature,
-      problems,
-      { seed: flags.seed, fixedText: flags.fixedText },
-      progress,
-    );
-  };
-
+  let folder: EvaluationFolder | undefined;
   try {
-    const after = await measured(flags.model, 'the model');
-    if (flags.against === undefined) {
-      progress.end();
-      giveOne(flags, after, problems.length, io);
-      return;
+    let config: EvaluationConfig;
+    let problems: Problem[];
+    if (flags.resume === undefined) {
+      ({ config, problems } = await begin(flags, open, io));
+      const directory = flags.out ?? nextFolder(...placeOf(flags, config));
+      folder = createEvaluation(directory, config);
+    } else {
+      const given = givenOptions(command).find((option) => !BESIDE_RESUME.includes(option));
+      if (given !== undefined)
+        throw usageError(`${given}: expected nothing that changes a result beside --resume, got ${given}`);
+      folder = openEvaluation(flags.resume);
+      config = parseEvaluationConfig(folder.config, folder.directory);
+      problems = await goOn(config, folder, flags, open, io);
     }
-    const before = await measured(flags.against, 'the start model');
-    const { writerByReader, forcedBeginning } = await measureTogether(before, after, flags.seed, progress);
-    const kl = await klToStart(after.sampled, before.sampled.player, progress);
-    progress.end();
-    const profile = { before: profileOf(before.sampled), after: profileOf(after.sampled) };
-    const reflections = {
-      profile,
-      kl,
-      forcedBeginning: before.sampled.player.tokenizer.decode(forcedBeginning),
+    const { directory } = folder;
+    const stopped = `stopped; the rows so far are in ${directory}, go on with: r3 eval --resume ${directory}`;
+    const { task, prompts } = findTask(config.task, config.prompts.name);
+    const playerOf =
+      (engine: Engine | undefined, model: string) =>
+      (temperature: number): Player => {
+        if (engine === undefined) throw new Error('internal error: expected an engine');
+        const sampling = { ...config.sampling, temperature };
+        const texts = textFolder(model, io.env);
+        return makePlayer(stoppable(engine, signal, stopped), texts, task as Task, prompts, sampling);
+      };
+    const players = {
+      model: playerOf(engines[0], config.model.directory),
+      start: config.start === null ? null : playerOf(engines[1], config.start.directory),
     };
-    const warnings = [
-      ...klWarnings(kl),
-      ...hintWarnings(profile.before.trueOfHints, profile.after.trueOfHints),
-    ];
-    const summary = beforeAfter({
-      seed: flags.seed,
-      wallSeconds: Math.round((performance.now() - started) / 100) / 10,
-      kernels: after.sampled.player.engine.capabilities().description,
-      temperature: flags.temperature,
-      before: before.sampled.rows,
-      after: after.sampled.rows,
-      greedy: { before: before.greedy.rows, after: after.greedy.rows },
-      writerByReader,
-    });
-    for (const warning of warnings) io.note(`warning: ${warning}`);
-    if (flags.json === true) printJson(io, { ...summary, reflections, warnings });
-    else giveBeforeAfter(summary, reflections, io);
+    const summary = await measureAll(config, folder, players, problems, progress);
+    folder.writeSummary(summary);
+    progress.end();
+    give(summary, directory, flags, io);
   } finally {
     progress.end();
+    folder?.close();
     for (const engine of engines) await engine.close();
   }
 }
 
-function giveOne(flags: Flags, { sampled, greedy }: Measured<Problem>, n: number, io: Io): void {
-  const result = {
-    n,
-    temperature: flags.temperature,
-    sampled: summarise(sampled.rows),
-    greedy: summarise(greedy.rows),
+/** The folder in which a new one is numbered, and what stands before its number. */
+function placeOf({ run: trained }: Flags, { task }: EvaluationConfig): [parent: string, prefix: string] {
+  return trained === undefined ? [EVALUATIONS, `${task}-`] : [join(trained, EVALUATIONS), ''];
+}
+
+type Open = (model: string, options: EngineFlags) => Promise<Engine>;
+
+/** A new evaluation: its configuration, from flags and what the engines say. */
+async function begin(
+  flags: Flags,
+  open: Open,
+  io: Io,
+): Promise<{ config: EvaluationConfig; problems: Problem[] }> {
+  const named = flags.model ?? (flags.run === undefined ? undefined : join(flags.run, 'model'));
+  const required = { task: flags.task, problems: flags.problems, model: named };
+  for (const [name, value] of Object.entries(required)) {
+    if (value === undefined)
+      throw usageError(`--${name}: expected it, or --resume with an evaluation, got neither`);
+  }
+  const { task: taskName = '', problems: file = '', model: modelName = '' } = required;
+  const seeds = parseSeeds(flags.seeds);
+  const controls = parseControls(flags.controls, flags.against !== undefined);
+  const { task, prompts } = findTask(taskName, flags.prompts);
+  const problems = await loadTaskProblems(task, file, flags.limit);
+  const models: { directory: string; hash: string }[] = [];
+  let kernels = '';
+  let contextLength = Number.POSITIVE_INFINITY;
+  for (const name of [modelName, ...(flags.against === undefined ? [] : [flags.against])]) {
+    const directory = findModel(name, io.env);
+    const capabilities = (await open(directory, flags)).capabilities();
+    models.push({ directory: resolve(directory), hash: capabilities.modelHash });
+    kernels = capabilities.description;
+    contextLength = Math.min(contextLength, capabilities.contextLength);
+  }
+  const [model, start = null] = models;
+  if (model === undefined) throw new Error('internal error: expected a model');
+  const config: EvaluationConfig = {
+    version: 1,
+    command: 'eval',
+    task: taskName,
+    prompts: { ...prompts },
+    model,
+    start,
+    problems: {
+      file: resolve(file),
+      limit: flags.limit ?? null,
+      count: problems.length,
+      hash: hashProblems(problems),
+    },
+    dtype: flags.dtype,
+    context: flags.context ?? null,
+    kernels,
+    sampling: playerOptions(flags, contextLength),
+    seeds,
+    controls,
+    fixedText: flags.fixedText,
   };
+  return { config, problems };
+}
+
+/** Opens what an evaluation began with, and throws R3Error `mismatch` where it has changed. */
+async function goOn(
+  config: EvaluationConfig,
+  { directory }: EvaluationFolder,
+  flags: Flags,
+  open: Open,
+  io: Io,
+): Promise<Problem[]> {
+  const refuse = (what: string, expected: string, got: string): never => {
+    throw new R3Error(
+      'store',
+      'mismatch',
+      `${what}: expected ${expected}, which ${directory} began with, got ${got}; evaluate anew`,
+    );
+  };
+  const { task } = findTask(config.task, config.prompts.name);
+  const { file, limit, hash } = config.problems;
+  const problems = await loadTaskProblems(task, file, limit ?? undefined);
+  if (hashProblems(problems) !== hash) refuse(file, 'the problems', 'others');
+  for (const model of config.start === null ? [config.model] : [config.model, config.start]) {
+    const { dtype, context } = config;
+    const { threads } = flags;
+    const engine = await open(findModel(model.directory, io.env), {
+      dtype,
+      ...(threads === undefined ? {} : { threads }),
+      ...(context === null ? {} : { context }),
+    });
+    const { modelHash, description } = engine.capabilities();
+    if (modelHash !== model.hash) refuse(model.directory, `the weights ${model.hash}`, modelHash);
+    if (!sameKernels(description, config.kernels)) refuse('kernels', config.kernels, description);
+  }
+  return problems;
+}
+
+interface Players {
+  model: (temperature: number) => Player;
+  start: ((temperature: number) => Player) | null;
+}
+
+/** Both models at the temperature with each seed and once greedy, then what only the two together can tell. */
+async function measureAll(
+  config: EvaluationConfig,
+  folder: EvaluationFolder,
+  players: Players,
+  problems: readonly Problem[],
+  progress: Progress,
+): Promise<EvaluationFile> {
+  const { seeds, controls, fixedText, sampling } = config;
+  const { temperature } = sampling;
+  const [firstSeed = 0] = seeds;
+  const optionsOf = (model: 'model' | 'start', seed: number): MeasureOptions => ({
+    seed,
+    fixedText,
+    controls,
+    logAt: (at) => logOf(folder, { model, seed, temperature: at }),
+  });
+  const measureModel = async (which: 'model' | 'start', name: string): Promise<MeasuredSeeds> => {
+    const playerAt = players[which];
+    if (playerAt === null) throw new Error('internal error: expected a start model');
+    const sampled: Evaluation<Problem>[] = [];
+    for (const seed of seeds) {
+      const phase = `measure ${name}${seeds.length === 1 ? '' : `, seed ${seed}`}`;
+      sampled.push(
+        await measureOnce(phase, playerAt(temperature), problems, optionsOf(which, seed), progress),
+      );
+    }
+    // Sampling without chance is the same for every seed.
+    const greedyOptions = optionsOf(which, firstSeed);
+    const greedy = await measureOnce(
+      `measure ${name}, greedy`,
+      playerAt(0),
+      problems,
+      greedyOptions,
+      progress,
+    );
+    return { sampled, greedy };
+  };
+
+  const after = await measureModel('model', 'the model');
+  const kl: number[] = [];
+  const forcedBeginning: string[] = [];
+  if (players.start !== null) {
+    const before = await measureModel('start', 'the start model');
+    for (const [i, seed] of seeds.entries()) {
+      const [trained, start] = [after.sampled[i], before.sampled[i]];
+      if (trained === undefined || start === undefined) continue;
+      // Greedy tries are kept once, with the first seed.
+      const both = i === 0 ? { sampled: start, greedy: before.greedy } : { sampled: start };
+      await measureTogether(both, { sampled: trained }, seed, progress, controls);
+      kl.push(await klToStart(trained, start.player, progress));
+      const beginning = commonestBeginning(trained.failed.map(({ reflection }) => reflection));
+      forcedBeginning.push(start.player.tokenizer.decode(beginning));
+    }
+  }
+  progress.phase('summarise');
+  const { task, prompts, model, start, kernels } = config;
+  return summariseEvaluation(
+    {
+      task,
+      prompts: prompts.name,
+      n: problems.length,
+      temperature,
+      seeds,
+      controls,
+      kernels,
+      model,
+      start,
+      kl,
+      forcedBeginning,
+    },
+    folder.partsOf,
+  );
+}
+
+interface MeasuredSeeds {
+  sampled: Evaluation<Problem>[];
+  greedy: Evaluation<Problem>;
+}
+
+/** The rows of one measurement in a folder. */
+function logOf(folder: EvaluationFolder, key: Parameters<EvaluationFolder['partsOf']>[0]): RowLog {
+  return {
+    kept: (part) => folder.partsOf(key)[part],
+    keep: (part, row) => folder.keep(part, key, row),
+  };
+}
+
+function give(summary: EvaluationFile, directory: string, flags: Flags, io: Io): void {
+  for (const warning of summary.warnings) io.note(`warning: ${warning}`);
   if (flags.json === true) {
-    printJson(io, result);
+    printJson(io, { directory, ...summary });
     return;
   }
-  printLine(io, `${n} problems, 95% intervals`);
-  const columns = [
-    { head: `temperature ${flags.temperature}`, summary: result.sampled },
-    { head: 'greedy', summary: result.greedy },
+  const seeds = `seed${summary.seeds.length === 1 ? '' : 's'} ${summary.seeds.join(', ')}`;
+  const lines = [
+    `${summary.n} problems, temperature ${summary.temperature} and greedy, ${seeds}, 95% intervals`,
+    `Rows and summary: ${directory}`,
   ];
-  printLine(io, resultsTable(columns));
+  giveTables(lines, evaluationTables(summary), flags.markdown === true, io);
 }

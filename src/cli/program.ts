@@ -54,6 +54,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'measure first and second tries, beside the controls',
     load: () => import('./eval.ts'),
   },
+  compare: {
+    summary: 'two evaluations of the same problems, without a model',
+    load: () => import('./compare.ts'),
+  },
   sft: {
     summary: 'train a model on conversations (supervised)',
     load: () => import('./sft.ts'),

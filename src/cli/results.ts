@@ -12,8 +12,23 @@ import {
   summariesOf,
   type ReflectionChange,
 } from '../runs/result-rows.ts';
+import type { Table } from '../runs/evaluation-tables.ts';
 import { printLine, type Io } from './io.ts';
-import { renderTable, type Cell } from './table.ts';
+import { renderMarkdown, renderTable, type Cell } from './table.ts';
+
+/** Lines, then tables under their titles, as plain text or in Markdown. */
+export function giveTables(
+  lines: readonly string[],
+  tables: readonly Table[],
+  markdown: boolean,
+  io: Io,
+): void {
+  for (const line of lines) printLine(io, markdown ? `${line}  ` : line);
+  for (const { title, heads, rows } of tables) {
+    printLine(io, `\n${markdown ? `### ${title}\n` : title}`);
+    printLine(io, markdown ? renderMarkdown(heads, rows) : renderTable(heads, rows));
+  }
+}
 
 export interface ResultColumn {
   head: string;

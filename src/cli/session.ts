@@ -266,8 +266,13 @@ export function rowError(place: string, error: unknown): R3Error {
 
 /** The first number above those taken: runs/<name>-001, -002, ... */
 export function nextRun(name: string): string {
-  const taken = existsSync(RUNS) ? readdirSync(RUNS) : [];
-  const numbers = taken.map((run) => (run.startsWith(`${name}-`) ? Number(run.slice(name.length + 1)) : 0));
+  return nextFolder(RUNS, `${name}-`);
+}
+
+/** The first number above those taken, in a folder that may not be there yet. */
+export function nextFolder(parent: string, prefix: string): string {
+  const taken = existsSync(parent) ? readdirSync(parent) : [];
+  const numbers = taken.map((name) => (name.startsWith(prefix) ? Number(name.slice(prefix.length)) : 0));
   const next = Math.max(0, ...numbers.filter((number) => Number.isSafeInteger(number))) + 1;
-  return join(RUNS, `${name}-${String(next).padStart(3, '0')}`);
+  return join(parent, `${prefix}${String(next).padStart(3, '0')}`);
 }

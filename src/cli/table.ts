@@ -34,6 +34,16 @@ export function renderTable(heads: readonly string[], rows: readonly (readonly C
     .join('\n');
 }
 
+/** The same as a table of Markdown (GitHub's extension). */
+export function renderMarkdown(
+  heads: readonly string[],
+  rows: readonly (readonly Cell[])[],
+): string {
+  const line = (cells: readonly Cell[]): string =>
+    `| ${heads.map((_, i) => oneLine(String(cells[i] ?? '')).replaceAll('|', String.raw`\|`)).join(' | ')} |`;
+  return [line(heads), line(heads.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
 /** In code points. */
 export function widthOf(text: string): number {
   return Array.from(text).length;
