@@ -17,6 +17,7 @@ import {
   type Evaluation,
   type MeasureOptions,
   type RowLog,
+  type Watcher,
 } from '../evaluate.ts';
 import { R3Error } from '../lib/errors.ts';
 import { CONTROLS, FIXED_TEXT } from '../method/controls.ts';
@@ -44,7 +45,6 @@ import {
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
-import type { Progress } from './progress.ts';
 import { giveTables } from './results.ts';
 import {
   engineOptions,
@@ -272,18 +272,21 @@ async function goOn(
   return problems;
 }
 
-interface Players {
+export interface Players {
   model: (temperature: number) => Player;
   start: ((temperature: number) => Player) | null;
 }
 
-/** Both models at the temperature with each seed and once greedy, then what only the two together can tell. */
-async function measureAll(
+/**
+ * Both models at the temperature with each seed and once greedy, then what only the two together can tell. Rows that
+ * the folder holds already are not made again.
+ */
+export async function measureAll(
   config: EvaluationConfig,
   folder: EvaluationFolder,
   players: Players,
   problems: readonly Problem[],
-  progress: Progress,
+  progress: Watcher,
 ): Promise<EvaluationFile> {
   const { seeds, controls, fixedText, sampling } = config;
   const { temperature } = sampling;

@@ -35,10 +35,7 @@ export function renderTable(heads: readonly string[], rows: readonly (readonly C
 }
 
 /** The same as a table of Markdown (GitHub's extension). */
-export function renderMarkdown(
-  heads: readonly string[],
-  rows: readonly (readonly Cell[])[],
-): string {
+export function renderMarkdown(heads: readonly string[], rows: readonly (readonly Cell[])[]): string {
   const line = (cells: readonly Cell[]): string =>
     `| ${heads.map((_, i) => oneLine(String(cells[i] ?? '')).replaceAll('|', String.raw`\|`)).join(' | ')} |`;
   return [line(heads), line(heads.map(() => '---')), ...rows.map(line)].join('\n');

@@ -180,7 +180,9 @@ export function rescueRate(rows: readonly EvaluationRow[], name: SecondTryName):
  * A problem that passes at the first try costs only that. Attempts do not stop at the first pass. Fresh attempts do
  * not enter, so that the number can be had before they are sampled. Without rows it is 2.
  */
-export function attemptsAtEqualTokens(rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[]): number {
+export function attemptsAtEqualTokens(
+  rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[],
+): number {
   const { attempt, twoTries } = meanTokens(rows);
   return attempt > 0 ? Math.max(2, Math.round(twoTries / attempt)) : 2;
 }
@@ -413,7 +415,10 @@ function passAtPowersOfTwo(rows: readonly EvaluationRow[]): { k: number; rate: n
   return points;
 }
 
-function meanTokens(rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[]): { attempt: number; twoTries: number } {
+function meanTokens(rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[]): {
+  attempt: number;
+  twoTries: number;
+} {
   return {
     attempt: mean(rows.map((row) => row.firstTry.tokens)),
     twoTries: mean(rows.map((row) => row.firstTry.tokens + (row.secondTry?.tokens ?? 0))),

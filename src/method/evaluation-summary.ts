@@ -260,9 +260,7 @@ function summariseMeasurement(
       firstTry: tally(tries.map(({ firstTry }) => classOf(firstTry.score))),
       secondTry: tally(
         tries.flatMap(({ secondTry }) =>
-          secondTry === null
-            ? []
-            : [secondTry.retry === null ? 'no retry' : classOf(secondTry.retry.score)],
+          secondTry === null ? [] : [secondTry.retry === null ? 'no retry' : classOf(secondTry.retry.score)],
         ),
       ),
     },

@@ -29,7 +29,7 @@ export interface ReflectionMeasures {
   cutOff: number;
   /** Share of all letters by script (`scriptCounts`). */
   scripts: Record<string, number>;
-  /** Share of reflections with letters of more than one script. */
+  /** Share of reflections with letters of more than one script; Greek ones are not counted: they are signs of mathematics. */
   mixedScripts: number;
   /** Mean of `repetition`. */
   repetition: number;
@@ -54,7 +54,7 @@ export function measureReflections(reflections: readonly MeasuredReflection[]): 
     tokens: { mean: mean(lengths), median: median(lengths), max: lengths.at(-1) ?? Number.NaN },
     cutOff: share(reflections, ({ ended }) => !ended),
     scripts: sharesOf(counts.flatMap((count) => [...count])),
-    mixedScripts: share(counts, (count) => count.size > 1),
+    mixedScripts: share(counts, (count) => [...count.keys()].filter((name) => name !== 'Greek').length > 1),
     repetition: mean(reflections.map(({ tokens }) => repetition(tokens))),
     leaked: wilson(judged.filter(({ leaked }) => leaked).length, judged.length),
     kinds: sharesOf(described.map(({ kind }) => [kind ?? 'other', 1])),

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { makeRng } from '../lib/rng.ts';
-import { pairedBootstrap, passAtK, wilson } from './statistics.ts';
+import { mcnemar, pairedBootstrap, pairedDifference, passAtK, spreadOf, wilson } from './statistics.ts';
 
 const options = { draws: 500, seed: 7 };
 const vector = fc.array(fc.boolean(), { minLength: 1, maxLength: 60 });
@@ -86,4 +86,73 @@ test('pass@k equals the share of k-subsets that hold a pass', () => {
   expect(passAtK(10, 3, 1)).toBeCloseTo(0.3, 12);
   expect(passAtK(5, 0, 3)).toBe(0);
   expect(passAtK(2000, 1, 1000)).toBeCloseTo(0.5, 12);
+});
+
+/** Outcomes of which b are passed by the first alone, c by the second alone, and some by both or none. */
+function discordant(b: number, c: number): [boolean[], boolean[]] {
+  const repeat = (count: number, value: boolean): boolean[] => Array.from({ length: count }, () => value);
+  return [
+    [...repeat(b, true), ...repeat(c, false), true, false],
+    [...repeat(b, false), ...repeat(c, true), true, false],
+  ];
+}
+
+// Exact binomial tail, computed with whole fractions.
+test.each([
+  [10, 2, 0.03857421875],
+  [0, 5, 0.0625],
+  [25, 9, 0.00904118549078703],
+  [700, 600, 0.0060157938610449525],
+  [1500, 1100, 4.495802559500827e-15],
+  [3, 3, 1],
+  [1, 0, 1],
+  [0, 0, 1],
+])('McNemar: %d against %d gives p = %d', (b, c, p) => {
+  const test = mcnemar(...discordant(b, c));
+  expect(test).toMatchObject({ b, c });
+  expect(test.p / p).toBeCloseTo(1, 9);
+  expect(mcnemar(...(discordant(b, c).toReversed() as [boolean[], boolean[]])).p).toBeCloseTo(test.p, 12);
+});
+
+test('a paired difference is the bootstrap with the test beside it', () => {
+  const [a, b] = discordant(10, 2);
+  expect(pairedDifference(a, b, options)).toEqual({
+    ...pairedBootstrap(a, b, options),
+    mcnemar: mcnemar(a, b),
+  });
+});
+
+test('a spread has mean, range and standard error over the seeds, and an interval that holds the mean', () => {
+  const spread = spreadOf(
+    [
+      [1, 0, 1, 0],
+      [1, 1, 1, 0],
+      [1, 1, 1, 1],
+    ],
+    options,
+  );
+  expect(spread).toMatchObject({ mean: 0.75, min: 0.5, max: 1, seeds: 3 });
+  // The standard deviation of 0.5, 0.75 and 1 is 0.25.
+  expect(spread.standardError).toBeCloseTo(0.25 / Math.sqrt(3), 12);
+  expect(spread.low).toBeLessThan(0.75);
+  expect(spread.high).toBeGreaterThan(0.75);
+});
+
+test('of one seed the interval is that of its problems, and an unknown value counts nowhere', () => {
+  const rng = makeRng(5);
+  const passes = Array.from({ length: 400 }, () => Number(rng.next() < 0.3));
+  const { rate, low, high } = wilson(
+    passes.reduce((sum, pass) => sum + pass, 0),
+    400,
+  );
+  const spread = spreadOf([[...passes, Number.NaN]], options);
+  expect(spread).toMatchObject({ mean: rate, min: rate, max: rate, standardError: Number.NaN });
+  expect(Math.abs(spread.low - low)).toBeLessThan(0.01);
+  expect(Math.abs(spread.high - high)).toBeLessThan(0.01);
+  expect(spreadOf([[Number.NaN]], options)).toMatchObject({ mean: Number.NaN, seeds: 0 });
+});
+
+test('seeds that disagree widen the interval of their mean', () => {
+  const always = [Array.from({ length: 100 }, () => 1), Array.from({ length: 100 }, () => 0)];
+  expect(spreadOf(always, options)).toMatchObject({ mean: 0.5, low: 0, high: 1 });
 });

@@ -91,17 +91,44 @@ export function pairedBootstrap(
   if (n === 0) return { diff: Number.NaN, low: -1, high: 1, n };
   const differences = Float64Array.from(a, (value, i) => Number(value) - Number(b[i]));
   const means = new Float64Array(options.draws);
+  const resamples = resamplesOf(n, options);
   for (let draw = 0; draw < options.draws; draw++) {
     let sum = 0;
-    for (let i = 0; i < n; i++) {
-      const index = Math.floor((hash32(options.seed, draw, i) / 0x100000000) * n);
-      sum += differences[index]!;
-    }
+    for (const index of resamples(draw)) sum += differences[index]!;
     means[draw] = sum / n;
   }
   means.sort();
   const diff = differences.reduce((sum, value) => sum + value, 0) / n;
   return { diff, low: quantile(means, 0.025), high: quantile(means, 0.975), n };
+}
+
+/** The places of `n` values that each draw takes, with replacement. */
+type Resamples = (draw: number) => Uint32Array;
+
+/** What the last call drew: a table has dozens of intervals over the same problems. */
+let lastResamples: { n: number; options: BootstrapOptions; drawn: Uint32Array } | undefined;
+/** More are drawn anew for each interval: 256 MB. */
+const MAX_HELD = 1 << 26;
+
+function resamplesOf(n: number, options: BootstrapOptions): Resamples {
+  const { draws, seed } = options;
+  const fill = (places: Uint32Array, draw: number): Uint32Array => {
+    for (let i = 0; i < n; i++) places[i] = Math.floor((hash32(seed, draw, i) / 0x100000000) * n);
+    return places;
+  };
+  if (n * draws > MAX_HELD) {
+    const places = new Uint32Array(n);
+    return (draw) => fill(places, draw);
+  }
+  const held = lastResamples;
+  const same = held?.n === n && held.options.draws === draws && held.options.seed === seed;
+  const drawn = same ? held.drawn : new Uint32Array(n * draws);
+  const at = (draw: number): Uint32Array => drawn.subarray(draw * n, (draw + 1) * n);
+  if (!same) {
+    for (let draw = 0; draw < draws; draw++) fill(at(draw), draw);
+    lastResamples = { n, options, drawn };
+  }
+  return at;
 }
 
 /**
@@ -152,8 +179,7 @@ export function spreadOf(values_S_P: readonly (readonly number[])[], options: Bo
   if (seeds === 0)
     return { mean, min: mean, max: mean, standardError: mean, low: Number.NaN, high: Number.NaN, seeds };
   const variance = known.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (seeds - 1);
-  const drawn = new Float64Array(options.draws);
-  for (let draw = 0; draw < options.draws; draw++) drawn[draw] = crossedMean(values_S_P, options.seed, draw);
+  const drawn = crossedMeans(values_S_P, options);
   const ascending = drawn.filter((value) => !Number.isNaN(value)).sort();
   return {
     mean,
@@ -166,25 +192,28 @@ export function spreadOf(values_S_P: readonly (readonly number[])[], options: Bo
   };
 }
 
-/** The mean of one resample of seeds and of problems. */
-function crossedMean(values_S_P: readonly (readonly number[])[], seed: number, draw: number): number {
+/** The mean of each resample of seeds and of problems. */
+function crossedMeans(values_S_P: readonly (readonly number[])[], options: BootstrapOptions): Float64Array {
   const S = values_S_P.length;
   const P = values_S_P[0]?.length ?? 0;
-  const drawnFrom = (count: number, place: number): number =>
-    Math.floor((hash32(seed, draw, place) / 0x100000000) * count);
-  const seeds = values_S_P.map((_, s) => values_S_P[drawnFrom(S, P + s)]!);
-  let sum = 0;
-  let count = 0;
-  for (let p = 0; p < P; p++) {
-    const problem = drawnFrom(P, p);
-    for (const values_P of seeds) {
-      const value = values_P[problem]!;
-      if (Number.isNaN(value)) continue;
-      sum += value;
-      count += 1;
+  const resamples = resamplesOf(P, options);
+  return Float64Array.from({ length: options.draws }, (_, draw) => {
+    let sum = 0;
+    let count = 0;
+    const problems = resamples(draw);
+    for (let s = 0; s < S; s++) {
+      // After the counters of the problems.
+      const seed = Math.floor((hash32(options.seed, draw, P + s) / 0x100000000) * S);
+      const values_P = values_S_P[seed]!;
+      for (const problem of problems) {
+        const value = values_P[problem]!;
+        if (Number.isNaN(value)) continue;
+        sum += value;
+        count += 1;
+      }
     }
-  }
-  return sum / count;
+    return sum / count;
+  });
 }
 
 function meanOf(values: readonly number[]): number {

@@ -129,7 +129,11 @@ function makeStore(rows: Iterable<KeptRow>): {
   partsOf(key: MeasurementKey): Parts;
 } {
   const measurements = new Map<string, { [Name in PartName]: PartRows[Name][] }>();
-  const partsOf = ({ model, seed, temperature }: MeasurementKey): { [Name in PartName]: PartRows[Name][] } => {
+  const partsOf = ({
+    model,
+    seed,
+    temperature,
+  }: MeasurementKey): { [Name in PartName]: PartRows[Name][] } => {
     const name = `${model} ${seed} ${temperature}`;
     const found = measurements.get(name) ?? noParts();
     measurements.set(name, found);
@@ -255,7 +259,9 @@ function readJson(path: string): Record<string, unknown> {
 
 /** Log-probabilities of what was sampled can be had again from its ids; they would double the file. */
 function withoutLogprobs<T>(row: T): T {
-  return JSON.parse(JSON.stringify(row, (key, value: unknown) => (key === 'logprobs' ? undefined : value))) as T;
+  return JSON.parse(
+    JSON.stringify(row, (key, value: unknown) => (key === 'logprobs' ? undefined : value)),
+  ) as T;
 }
 
 function asJson(value: object): string {
