@@ -127,14 +127,15 @@ test('a run, its numbers and its episodes can be read', async () => {
 });
 
 test('before and after are measured on the same problems', async () => {
-  const models = ['--model', 'whole/model', '--against', 'model'];
+  const models = ['--run', 'whole', '--against', 'model'];
   const { code, stdout, stderr } = await r3(['eval', '--json', ...TASK, ...models, ...PROBLEMS]);
   expect(code, stderr).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({
+    directory: 'whole/evaluations/001',
     n: 15,
-    before: { firstTry: { n: 15 } },
-    change: { secondTry: { diff: expect.any(Number) } },
-    reflections: { kl: expect.any(Number) },
+    model: { sampled: [{ firstTry: { n: 15 } }] },
+    start: { greedy: { firstTry: { n: 15 } } },
+    change: { sampled: [{ secondTry: { diff: expect.any(Number) } }], kl: [expect.any(Number)] },
   });
 });
 
