@@ -146,7 +146,7 @@ async function tryTwice<P extends Problem>(
     leaked: null,
   };
   if (passed(attempt.score) !== false) return row;
-  const asked = player.askToReflect(problem, attempt.written);
+  const asked = player.askToReflect(problem, attempt.written, attempt.score);
   const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection)));
   const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.retry));
   return {
@@ -228,7 +228,7 @@ function failedTry<P extends Problem>(
     place,
     attempt: written,
     attemptScore,
-    asked: player.askToReflect(problem, written),
+    asked: player.askToReflect(problem, written, attemptScore),
     reflection: writtenOf(reflection),
     retry: secondTry.retry && tryOf(secondTry.retry),
   };

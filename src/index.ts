@@ -18,6 +18,7 @@ export { R3Error } from './lib/errors.ts';
 export { groupAdvantages } from './method/advantage.ts';
 export { compare, summarise } from './method/controls.ts';
 export { reflectionDatum } from './method/datum.ts';
+export type { EvaluationFile } from './method/evaluation-summary.ts';
 export type { Episode, Failure, Problem, Verdict } from './method/episode.ts';
 export { crossEntropyLoss, grpoLoss } from './method/loss.ts';
 export type { Prompts, Task } from './method/task.ts';

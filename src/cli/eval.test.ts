@@ -36,7 +36,7 @@ const problemsFrom = (first: number, count: number): { id: string; nums: number[
 /** Passes by chance, more often after a reflection that begins with `liked`, which it writes always. */
 function model(
   liked: string,
-  task: Task = countdown as unknown as Task,
+  task: Task = countdown,
 ): { playerAt: (temperature: number) => Player; sampled: () => number } {
   const likedId = tokenizer.encode(liked)[0] ?? 0;
   const engine = makeFakeEngine((prompt, index, seed) => {
@@ -286,7 +286,7 @@ test('a leak is a reflection in which something passes', async () => {
     return ids(text.includes('why') && !text.includes('again') ? '3 * 2 + 1' : '3 + 2 + 1');
   });
   const playerAt = (temperature: number): Player =>
-    makePlayer(engine, START_MODEL, countdown as unknown as Task, prompts, {
+    makePlayer(engine, START_MODEL, countdown, prompts, {
       temperature,
       maxAttemptTokens: 20,
       maxReflectionTokens: MAX_REFLECTION,

@@ -23,7 +23,6 @@ import { R3Error } from '../lib/errors.ts';
 import { CONTROLS, FIXED_TEXT } from '../method/controls.ts';
 import type { Problem } from '../method/episode.ts';
 import { summariseEvaluation, type EvaluationFile } from '../method/evaluation-summary.ts';
-import type { Task } from '../method/task.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { createEvaluation, openEvaluation, type EvaluationFolder } from '../runs/evaluation.ts';
 import { evaluationTables } from '../runs/evaluation-tables.ts';
@@ -161,7 +160,7 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
         if (engine === undefined) throw new Error('internal error: expected an engine');
         const sampling = { ...config.sampling, temperature };
         const texts = textFolder(model, io.env);
-        return makePlayer(stoppable(engine, signal, stopped), texts, task as Task, prompts, sampling);
+        return makePlayer(stoppable(engine, signal, stopped), texts, task, prompts, sampling);
       };
     const players = {
       model: playerOf(engines[0], config.model.directory),

@@ -154,18 +154,13 @@ export function summarise(rows: readonly EvaluationRow[]): EvaluationSummary {
 
 /** Whether each problem was solved, as a column of the table counts it: every second try is cumulative. */
 export function outcomesOf(rows: readonly EvaluationRow[], name: ColumnName): Outcome[] {
-  switch (name) {
-    case 'firstTry':
-      return rows.map((row) => row.firstTry.passed);
-    case 'twoIndependent':
-      return rows.map((row) => independent(row, 2));
-    case 'independentAtEqualTokens': {
-      const attempts = attemptsAtEqualTokens(rows);
-      return rows.map((row) => independent(row, attempts));
-    }
-    default:
-      return rows.map((row) => cumulative(row, name));
+  if (name === 'firstTry') return rows.map((row) => row.firstTry.passed);
+  if (name === 'twoIndependent') return rows.map((row) => independent(row, 2));
+  if (name === 'independentAtEqualTokens') {
+    const attempts = attemptsAtEqualTokens(rows);
+    return rows.map((row) => independent(row, attempts));
   }
+  return rows.map((row) => cumulative(row, name));
 }
 
 /** P(the second try passes, given that the first was judged and failed): the share of failures that it rescues. */

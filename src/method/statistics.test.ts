@@ -108,10 +108,10 @@ test.each([
   [1, 0, 1],
   [0, 0, 1],
 ])('McNemar: %d against %d gives p = %d', (b, c, p) => {
-  const test = mcnemar(...discordant(b, c));
-  expect(test).toMatchObject({ b, c });
-  expect(test.p / p).toBeCloseTo(1, 9);
-  expect(mcnemar(...(discordant(b, c).toReversed() as [boolean[], boolean[]])).p).toBeCloseTo(test.p, 12);
+  const tested = mcnemar(...discordant(b, c));
+  expect(tested).toMatchObject({ b, c });
+  expect(tested.p / p).toBeCloseTo(1, 9);
+  expect(mcnemar(...(discordant(b, c).toReversed() as [boolean[], boolean[]])).p).toBeCloseTo(tested.p, 12);
 });
 
 test('a paired difference is the bootstrap with the test beside it', () => {

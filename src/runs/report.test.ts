@@ -209,7 +209,7 @@ test('the page says of the reflections, the controls and the costs what the tabl
   );
   const texts = (label: string): string[] =>
     (cells.get(label) ?? '').split(' ').filter((text) => text !== '');
-  expect(texts('second try, reflection with a forced beginning').slice(0, 2)).toEqual(['45.0', '38.3']);
+  expect(texts('second try, forced beginning').slice(0, 2)).toEqual(['45.0', '38.3']);
   expect(texts('how many tries those are')).toEqual(['3', '3', '3', '3']);
   expect(texts('tokens of both tries')).toEqual(['40.0', '40.0', '40.0', '40.0']);
   expect(texts('vague')).toEqual(['75.0%', '0.0%']);
