@@ -18,7 +18,7 @@ import {
 import { passed, type Hint, type Score, type Written } from './episode.ts';
 
 /** Something that was sampled. Rows on disk do without its log-probabilities. */
-export interface KeptText extends Omit<Written, 'logprobs'> {
+export interface KeptText extends Omit<Written, 'logprobs' | 'referenceLogprobs'> {
   logprobs?: number[];
 }
 

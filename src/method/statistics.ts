@@ -94,7 +94,8 @@ export function pairedBootstrap(
   const resamples = resamplesOf(n, options);
   for (let draw = 0; draw < options.draws; draw++) {
     let sum = 0;
-    for (const index of resamples(draw)) sum += differences[index]!;
+    const places = resamples(draw);
+    for (let i = 0; i < n; i++) sum += differences[places[i]!]!;
     means[draw] = sum / n;
   }
   means.sort();
@@ -196,20 +197,24 @@ export function spreadOf(values_S_P: readonly (readonly number[])[], options: Bo
 function crossedMeans(values_S_P: readonly (readonly number[])[], options: BootstrapOptions): Float64Array {
   const S = values_S_P.length;
   const P = values_S_P[0]?.length ?? 0;
+  const known_S_P = values_S_P.map((values_P) =>
+    Float64Array.from(values_P, (v) => Number(!Number.isNaN(v))),
+  );
+  const sums_S_P = values_S_P.map((values_P) =>
+    Float64Array.from(values_P, (v) => (Number.isNaN(v) ? 0 : v)),
+  );
   const resamples = resamplesOf(P, options);
   return Float64Array.from({ length: options.draws }, (_, draw) => {
+    const places = resamples(draw);
     let sum = 0;
     let count = 0;
-    const problems = resamples(draw);
     for (let s = 0; s < S; s++) {
       // After the counters of the problems.
       const seed = Math.floor((hash32(options.seed, draw, P + s) / 0x100000000) * S);
-      const values_P = values_S_P[seed]!;
-      for (const problem of problems) {
-        const value = values_P[problem]!;
-        if (Number.isNaN(value)) continue;
-        sum += value;
-        count += 1;
+      const [sums_P, known_P] = [sums_S_P[seed]!, known_S_P[seed]!];
+      for (let p = 0; p < P; p++) {
+        sum += sums_P[places[p]!]!;
+        count += known_P[places[p]!]!;
       }
     }
     return sum / count;
