@@ -27,6 +27,8 @@ export { makePlayer, type Player } from './player.ts';
 export { createRun, openRun, readRun } from './runs/run.ts';
 export { sft } from './sft.ts';
 export { countdown } from './tasks/countdown.ts';
+export { defineTask, type Judgement, type TaskDefinition, type TaskRow } from './tasks/define.ts';
+export { loadTask, type LoadedTask, type TaskFile } from './tasks/load-task.ts';
 export { loadChatFormat } from './text/chat.ts';
 export { loadTokenizer } from './text/tokenizer.ts';
 export { defaultTrainOptions, train, type TrainOptions } from './train.ts';

@@ -1,25 +1,28 @@
 /**
  * `r3 check`: a task's verifier on its own, without a model.
  *
- * With --answers it judges answers from a file; without, it audits the verifier on answers whose verdict is known.
+ * With --answers it judges answers from a file; without, it tries the verifier on answers whose verdict is known and
+ * on answers that no task expects (`check-task.ts`). Exit code 1 where a check fails.
  */
 import type { Command } from 'commander';
-import { auditVerifier } from '../method/audit.ts';
+import { messageOf } from '../lib/errors.ts';
 import { isObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
+import { checkTask } from './check-task.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addExamples, orList, usageError } from './options.ts';
-import { findTask, promptsOption, rowError } from './session.ts';
+import { addExamples, integer, orList, usageError } from './options.ts';
+import { findTask, promptsOption, rowError, TASK_FORMS } from './session.ts';
 import { printable } from './table.ts';
 
-/** Generated problems for an audit without a file. */
-const AUDIT_PROBLEMS = { count: 200, seed: 1 } as const;
+/** Problems for checks without a file; as many are taken from a file. */
+const GENERATED = { count: 200, seed: 1 } as const;
 
 interface Flags {
   answers?: string;
   problems?: string;
+  limit?: number;
   prompts?: string;
   rules?: string;
   json?: boolean;
@@ -28,25 +31,34 @@ interface Flags {
 export function define(command: Command, io: Io): void {
   command
     .description(
-      "Judges answers with a task's verifier. Without --answers it audits the verifier itself: known-good answers must pass, junk must fail.",
+      "Judges answers with a task's verifier. Without --answers it tries the verifier itself: known-good answers must pass, junk must fail, hostile answers must get a verdict, the same answer always the same one.",
     )
-    .argument('<task>', 'the task')
+    .argument('<task>', `the task: ${TASK_FORMS}`)
     .option(
       '--answers <file>',
       'answers to judge: .jsonl or .parquet; a row is a problem of the task with its "completion"',
     )
-    .option('--problems <file>', 'problems for the audit, .jsonl or .parquet (default: 200 generated ones)')
+    .option(
+      '--problems <file>',
+      'problems for the checks, .jsonl or .parquet (default: 200 that the task generates, where it can)',
+    )
+    .addOption(integer('--limit <n>', 'use the first n problems (default: 200)', { min: 1 }))
     .addOption(promptsOption())
     .option(
       '--rules <name>',
       "how answers are compared, where a task knows several ways (default: the task's first)",
     )
-    .option('--json', 'one line of JSON for each answer: {ok, class, why}; of an audit: {name, ok, detail}');
+    .option(
+      '--json',
+      'one line of JSON for each answer: {ok, class, why}, ok null where it could not be judged; without --answers for each check: {name, ok, detail}',
+    );
   addExamples(
     command,
     `
   r3 check countdown
   r3 check countdown --problems test.parquet
+  r3 check my-task.ts --problems rows.jsonl
+  r3 check my-task.json --problems rows.jsonl
   r3 check countdown --answers rows.jsonl --json
     where a row is {"nums": [44, 19, 35], "target": 98, "completion": "<answer>44 + 19 + 35</answer>"}`,
   );
@@ -55,31 +67,28 @@ export function define(command: Command, io: Io): void {
 
 async function check(name: string, flags: Flags, io: Io): Promise<void> {
   if (flags.answers !== undefined && flags.problems !== undefined) {
-    throw usageError('--problems: expected an audit, got --answers, whose rows are the problems');
+    throw usageError('--problems: expected no --answers beside it, whose rows are the problems');
   }
-  const { task, prompts } = findTask(name, flags.prompts);
+  if (flags.answers !== undefined && flags.limit !== undefined) {
+    throw usageError('--limit: expected no --answers beside it, which are judged one and all');
+  }
+  const { task, prompts } = await findTask(name, io.env, flags.prompts);
   if (flags.rules !== undefined && task.rules?.includes(flags.rules) !== true) {
     const known = task.rules === undefined ? 'none, for this task knows one way' : orList(task.rules);
     throw usageError(`--rules: expected ${known}, got ${JSON.stringify(flags.rules)}`);
   }
-  if (flags.answers === undefined) return auditTask(task, prompts, flags, io);
+  if (flags.answers === undefined) return checkWhole(task, prompts, flags, io);
   const counts = new Map<string, number>();
   let total = 0;
   for await (const { row, line } of readRows(flags.answers)) {
     const where = placeOf(flags.answers, line);
     const { problem, completion, ...posed } = parseAnswer(task, row, line, where, flags.rules);
-    const verdict = await task.verify(problem, completion, posed.prompts ?? prompts);
-    const errorClass = verdict.ok ? 'ok' : verdict.class;
-    counts.set(errorClass, (counts.get(errorClass) ?? 0) + 1);
+    const judged = await judgeAnswer(task, problem, completion, posed.prompts ?? prompts);
+    const kind = judged.ok === true ? 'ok' : (judged.class ?? 'not judged');
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
     total += 1;
-    if (flags.json === true) {
-      printJson(
-        io,
-        verdict.ok
-          ? { ok: true, class: null, why: null }
-          : { ok: false, class: verdict.class, why: verdict.why },
-      );
-    } else printLine(io, verdict.ok ? `${line}: ok` : printable(`${line}: ${verdict.class}: ${verdict.why}`));
+    if (flags.json === true) printJson(io, judged);
+    else printLine(io, printable(`${line}: ${kind}${judged.why === null ? '' : `: ${judged.why}`}`));
   }
   const classes = [...counts]
     .toSorted(([, a], [, b]) => b - a)
@@ -106,21 +115,48 @@ function parseAnswer(
   }
 }
 
-async function auditTask(task: Task, prompts: Prompts, flags: Flags, io: Io): Promise<void> {
+/** As `--json` shows it: `ok` is null where the verifier threw. */
+interface JudgedAnswer {
+  ok: boolean | null;
+  class: string | null;
+  why: string | null;
+}
+
+async function judgeAnswer(
+  task: Task,
+  problem: Problem,
+  answer: string,
+  prompts: Prompts,
+): Promise<JudgedAnswer> {
+  try {
+    const verdict = await task.verify(problem, answer, prompts);
+    return verdict.ok
+      ? { ok: true, class: null, why: null }
+      : { ok: false, class: verdict.class, why: verdict.why };
+  } catch (error) {
+    return { ok: null, class: null, why: messageOf(error) };
+  }
+}
+
+async function checkWhole(task: Task, prompts: Prompts, flags: Flags, io: Io): Promise<void> {
+  const { problems: file, limit = GENERATED.count } = flags;
   const problems =
-    flags.problems === undefined ? task.generate?.(AUDIT_PROBLEMS) : await loadProblems(task, flags.problems);
+    file === undefined
+      ? task.generate?.({ ...GENERATED, count: limit })
+      : await loadProblems(task, file, { limit });
   if (problems === undefined) {
     throw usageError(
       `--problems: expected a file, because the task ${task.name} makes no problems itself, got none`,
     );
   }
-  const { name, state, detail } = await auditVerifier(task, problems, prompts);
-  const ok = state !== 'failed';
-  if (flags.json === true) printJson(io, { name, ok, detail });
-  else
-    printLine(
-      io,
-      printable(`${name}: ${ok ? state : 'FAILED'}: ${detail}, over ${problems.length} problems`),
-    );
-  if (!ok) io.exitCode = 1;
+  const checks = await checkTask(task, problems, prompts);
+  for (const result of checks) {
+    if (flags.json === true) printJson(io, result);
+    else printLine(io, printable(`${result.name}: ${result.ok ? 'ok' : 'FAILED'}: ${result.detail}`));
+  }
+  const failed = checks.filter(({ ok }) => !ok).length;
+  io.note(
+    `${checks.length} checks over ${problems.length} problems: ${failed === 0 ? 'all ok' : `${failed} failed`}`,
+  );
+  if (failed > 0) io.exitCode = 1;
 }

@@ -21,6 +21,8 @@ const schema = z.strictObject({
   version: z.literal(1),
   command: z.literal('eval'),
   task: z.string(),
+  /** The file of a task that does not come with r3. */
+  taskFile: z.strictObject({ path: z.string(), sha256: z.string() }).nullable().default(null),
   prompts: z.looseObject({ name: z.string() }),
   model,
   /** The model that it is compared with. */

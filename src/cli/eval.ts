@@ -48,6 +48,7 @@ import { giveTables } from './results.ts';
 import {
   engineOptions,
   findModel,
+  findRecordedTask,
   findTask,
   loadTaskProblems,
   nextFolder,
@@ -153,7 +154,7 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
     }
     const { directory } = folder;
     const stopped = `stopped; the rows so far are in ${directory}, go on with: r3 eval --resume ${directory}`;
-    const { task, prompts } = findTask(config.task, config.prompts.name);
+    const { task, prompts } = await findRecordedTask(config, directory, io.env);
     const playerOf =
       (engine: Engine | undefined, model: string) =>
       (temperature: number): Player => {
@@ -199,7 +200,7 @@ async function begin(
   const { task: taskName = '', problems: file = '', model: modelName = '' } = required;
   const seeds = parseSeeds(flags.seeds);
   const controls = parseControls(flags.controls, flags.against !== undefined);
-  const { task, prompts } = findTask(taskName, flags.prompts);
+  const { task, prompts, file: taskFile } = await findTask(taskName, io.env, flags.prompts);
   const problems = await loadTaskProblems(task, file, flags.limit);
   const models: { directory: string; hash: string }[] = [];
   let kernels = '';
@@ -216,7 +217,8 @@ async function begin(
   const config: EvaluationConfig = {
     version: 1,
     command: 'eval',
-    task: taskName,
+    task: task.name,
+    taskFile,
     prompts: { ...prompts },
     model,
     start,
@@ -252,7 +254,7 @@ async function goOn(
       `${what}: expected ${expected}, which ${directory} began with, got ${got}; evaluate anew`,
     );
   };
-  const { task } = findTask(config.task, config.prompts.name);
+  const { task } = await findRecordedTask(config, directory, io.env);
   const { file, limit, hash } = config.problems;
   const problems = await loadTaskProblems(task, file, limit ?? undefined);
   if (hashProblems(problems) !== hash) refuse(file, 'the problems', 'others');

@@ -82,7 +82,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
     throw usageError(`--out: expected a file in a folder that exists, got ${JSON.stringify(flags.out)}`);
   }
   checkWritable(dirname(flags.out));
-  const { task, prompts } = findTask(flags.task, flags.prompts);
+  const { task, prompts } = await findTask(flags.task, io.env, flags.prompts);
   const problems = await loadTaskProblems(task, flags.problems, flags.limit);
   const model = findModel(flags.model, io.env);
   const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });

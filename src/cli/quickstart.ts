@@ -66,7 +66,7 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
   } finally {
     progress.end();
   }
-  const report = writeRunReport(directory);
+  const report = await writeRunReport(directory);
   for (const warning of result.warnings) io.note(`warning: ${warning}`);
   if (flags.json === true) {
     printJson(io, result.summary);

@@ -12,7 +12,7 @@ import { posedText, type Prompts, type Task } from '../method/task.ts';
 import type { QuickstartEvaluation } from '../quickstart.ts';
 import { renderReport, type ReportEpisode } from '../runs/report.ts';
 import { readRun, type RunConfig, type RunView } from '../runs/run.ts';
-import { findTask } from './session.ts';
+import { findRecordedTask } from './session.ts';
 import { printable } from './table.ts';
 
 /** Episodes on a page and under `r3 show`. */
@@ -21,10 +21,14 @@ const EPISODES = 3;
 const HELD = 64;
 
 /** What every command that makes runs writes into their configuration. */
-const configSchema = z.looseObject({ task: z.string(), prompts: z.looseObject({ name: z.string() }) });
+const configSchema = z.looseObject({
+  task: z.string(),
+  taskFile: z.strictObject({ path: z.string(), sha256: z.string() }).nullable().default(null),
+  prompts: z.looseObject({ name: z.string() }),
+});
 
-/** The task of a run and the prompts it was trained with. Throws R3Error `mismatch`. */
-export function taskOfRun(config: RunConfig, directory: string): { task: Task; prompts: Prompts } {
+/** The task of a run and the prompts it was trained with, for reading: it may not be able to judge. Throws R3Error `mismatch`. */
+export function taskOfRun(config: RunConfig, directory: string): Promise<{ task: Task; prompts: Prompts }> {
   const parsed = configSchema.safeParse(config);
   if (!parsed.success) {
     throw new R3Error(
@@ -33,7 +37,7 @@ export function taskOfRun(config: RunConfig, directory: string): { task: Task; p
       `${join(directory, 'config.json')}: expected a run's task and prompts, got a configuration without`,
     );
   }
-  return findTask(parsed.data.task, parsed.data.prompts.name);
+  return findRecordedTask(parsed.data, directory);
 }
 
 export interface EpisodeFilter {
@@ -113,9 +117,9 @@ export function reportEpisode(task: Task, prompts: Prompts, episode: Episode): R
 }
 
 /** Writes report.html into a run folder and returns its path. */
-export function writeRunReport(directory: string): string {
+export async function writeRunReport(directory: string): Promise<string> {
   const run = readRun(directory);
-  const { task, prompts } = taskOfRun(run.config, directory);
+  const { task, prompts } = await taskOfRun(run.config, directory);
   const path = join(directory, 'report.html');
   const html = renderReport({
     name: directory,

@@ -10,8 +10,8 @@ export function define(command: Command, io: Io): void {
     .argument('<run>', 'run folder')
     .option('--json', 'one line of JSON: {report}');
   addExamples(command, '  r3 report runs/countdown-001');
-  command.action((directory: string, { json }: { json?: boolean }) => {
-    const report = writeRunReport(directory);
+  command.action(async (directory: string, { json }: { json?: boolean }) => {
+    const report = await writeRunReport(directory);
     if (json === true) printJson(io, { report });
     else printLine(io, report);
   });

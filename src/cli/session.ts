@@ -6,6 +6,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TASKS } from '../tasks/all.ts';
+import { loadTask, TASK_ENDINGS, type TaskFile } from '../tasks/load-task.ts';
 import { loadProblems } from '../tasks/rows.ts';
 import type { Engine } from '../engine/engine.ts';
 import { isAdapterFolder, loadAdapterConfig } from '../engine/local/adapter-files.ts';
@@ -24,16 +25,8 @@ import type { Prompts, Task } from '../method/task.ts';
 import type { PlayerOptions } from '../player.ts';
 import { checkNewRun } from '../runs/run.ts';
 import type { Io } from './io.ts';
-import {
-  choice,
-  loraOf,
-  orList,
-  usageError,
-  type EngineFlags,
-  type LoraFlags,
-  type PlayerFlags,
-} from './options.ts';
-import type { Option } from 'commander';
+import { loraOf, orList, usageError, type EngineFlags, type LoraFlags, type PlayerFlags } from './options.ts';
+import { Option } from 'commander';
 
 const KERNELS = ['native', 'wasm', 'reference'] as const satisfies readonly KernelBuild[];
 const RUNS = 'runs';
@@ -41,35 +34,75 @@ const RUNS = 'runs';
 const CONTEXT_SHARE = 4;
 const LONGEST_TURN = 512;
 
+/** For help: what names a task. */
+export const TASK_FORMS = `${TASKS.map(({ name }) => name).join(', ')}, or the path of a task file (.ts, .mts, .js, .mjs, .json)`;
+
 export function taskOption(): Option {
-  return choice(
-    '--task <name>',
-    'the task: how problems are posed and answers are checked',
-    TASKS.map(({ name }) => name),
-  ).makeOptionMandatory();
+  return new Option('--task <task>', `the task: ${TASK_FORMS}`).makeOptionMandatory();
 }
 
 export function promptsOption(): Option {
-  return choice('--prompts <set>', "the texts around a problem (default: the task's first set)", [
-    ...new Set(TASKS.flatMap(({ promptSets }) => promptSets)),
-  ]);
+  return new Option('--prompts <set>', "the texts around a problem (default: the task's first set)");
 }
 
-/** The task and its prompts. Throws a usage error for a name that does not exist. */
-export function findTask(name: string, promptSet?: string): { task: Task; prompts: Prompts } {
-  const task = TASKS.find((known) => known.name === name);
-  if (task === undefined) {
-    throw usageError(
-      `task: expected ${orList(TASKS.map((known) => known.name))}, got ${JSON.stringify(name)}`,
-    );
+/** A task and its prompts, and the file that it came from, where it did not come with r3. */
+export interface FoundTask {
+  task: Task;
+  prompts: Prompts;
+  file: TaskFile | null;
+}
+
+/**
+ * The task of this name, or of this file, and its prompts. Throws a usage error for a name that does not exist, and as
+ * `loadTask` for a file. `env`: as `loadTask` has it.
+ */
+export async function findTask(
+  name: string,
+  env: Io['env'] | undefined,
+  promptSet?: string,
+): Promise<FoundTask> {
+  const builtIn = TASKS.find((known) => known.name === name);
+  if (builtIn === undefined && !TASK_ENDINGS.some((ending) => name.endsWith(ending))) {
+    throw usageError(`task: expected ${orList(taskForms())}, got ${JSON.stringify(name)}`);
   }
+  const { task, file } = builtIn === undefined ? await loadTask(name, env) : { task: builtIn, file: null };
   const set = promptSet ?? task.promptSets[0];
   if (set === undefined || !task.promptSets.includes(set)) {
     throw usageError(
-      `--prompts: expected ${orList(task.promptSets)}, which the task ${name} has, got ${JSON.stringify(set)}`,
+      `--prompts: expected ${orList(task.promptSets)}, which the task ${task.name} has, got ${JSON.stringify(set)}`,
     );
   }
-  return { task, prompts: task.prompts(set) };
+  return { task, prompts: task.prompts(set), file };
+}
+
+/** What a run's configuration says of its task. */
+export interface RecordedTask {
+  task: string;
+  prompts: { name: string };
+  taskFile?: TaskFile | null;
+}
+
+/**
+ * The task that a run was made with. Throws R3Error `mismatch` where its file is not what it was: numbers and episodes
+ * of a run belong to one verifier. `env`: as `loadTask` has it; needed only to judge.
+ */
+export async function findRecordedTask(
+  { task: name, prompts, taskFile = null }: RecordedTask,
+  directory: string,
+  env?: Io['env'],
+): Promise<FoundTask> {
+  if (taskFile === null) return findTask(name, env, prompts.name);
+  const found = await findTask(taskFile.path, env, prompts.name);
+  if (found.file?.sha256 === taskFile.sha256) return found;
+  throw new R3Error(
+    'store',
+    'mismatch',
+    `${directory}: expected the task ${name} as it was when the run began, got a changed ${taskFile.path}; put its files back, or begin a new run`,
+  );
+}
+
+function taskForms(): string[] {
+  return [...TASKS.map((known) => known.name), `a file that ends in ${orList(TASK_ENDINGS)}`];
 }
 
 export function loadTaskProblems(task: Task, path: string, limit: number | undefined): Promise<Problem[]> {

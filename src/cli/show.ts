@@ -48,10 +48,10 @@ export function define(command: Command, io: Io): void {
   command.action((directory: string, flags: Flags) => show(directory, flags, io));
 }
 
-function show(directory: string, flags: Flags, io: Io): void {
+async function show(directory: string, flags: Flags, io: Io): Promise<void> {
   const { step, group, count, json } = flags;
   const run = readRun(directory);
-  const { task, prompts } = taskOfRun(run.config, directory);
+  const { task, prompts } = await taskOfRun(run.config, directory);
   const metrics =
     (step === undefined ? run.metrics.at(-1) : run.metrics.find((row) => row.step === step)) ?? null;
   if (step !== undefined && metrics === null) {

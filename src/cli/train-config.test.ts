@@ -60,6 +60,7 @@ const config: TrainConfig = {
   version: 1,
   command: 'train',
   task: 'countdown',
+  taskFile: null,
   prompts: { name: 'short', reflect: 'why' },
   model: { directory: '/models/m', hash: 'ab' },
   kernels: 'native kernels (avx2), 2 threads, f32',

@@ -103,6 +103,8 @@ const schema = z.strictObject({
   version: z.literal(1),
   command: z.literal('train'),
   task: z.string(),
+  /** The file of a task that does not come with r3. */
+  taskFile: z.strictObject({ path: z.string(), sha256: z.string() }).nullable().default(null),
   prompts: z.looseObject({ name: z.string() }),
   model: z.strictObject({ directory: z.string(), hash: z.string() }),
   /** The engine's description when the run began. */

@@ -51,6 +51,7 @@ import {
   checkRunFolder,
   engineOptions,
   findModel,
+  findRecordedTask,
   findTask,
   loadTaskProblems,
   loraOptions,
@@ -191,7 +192,7 @@ function refuseMining(command: Command, { failures, problems }: TrainFlags): voi
 function required(flags: TrainFlags): { task: string; model: string } {
   const { task, model } = flags;
   if (task === undefined)
-    throw usageError('--task: expected the name of a task (or --resume with a run), got none');
+    throw usageError('--task: expected the name or the file of a task (or --resume with a run), got none');
   if (model === undefined) throw usageError('--model: expected the folder of the start model, got none');
   return { task, model };
 }
@@ -203,8 +204,8 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
   }
   const trainOptions = trainOptionsOf(flags);
   const data = dataOf(flags, trainOptions);
-  const { task, prompts } = findTask(taskName, flags.prompts);
-  const directory = flags.run ?? nextRun(taskName);
+  const { task, prompts, file: taskFile } = await findTask(taskName, io.env, flags.prompts);
+  const directory = flags.run ?? nextRun(task.name);
   // Said now, not after minutes of mining.
   if (existsSync(join(directory, 'config.json'))) {
     throw usageError(
@@ -221,7 +222,8 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
     const config: TrainConfig = {
       version: 1,
       command: 'train',
-      task: taskName,
+      task: task.name,
+      taskFile,
       prompts: { ...prompts },
       model: { directory: resolve(model), hash: modelHash },
       kernels: description,
@@ -254,7 +256,7 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
   await withRun(openRun(directory), async (run) => {
     const started = parseTrainConfig(run.config, directory);
     const { dtype, lora, passTokens, context, train: options } = started;
-    const { task, prompts } = findTask(started.task, started.prompts.name);
+    const { task, prompts } = await findRecordedTask(started, directory, io.env);
     const model = findModel(started.model.directory, io.env);
     const opening = openEngine(io, {
       model,
@@ -447,7 +449,7 @@ async function finish(
     io.exitCode = INTERRUPTED;
   } else if (!existsSync(model)) await player.engine.save(model);
   // Last: a report can be written again.
-  const report = writeRunReport(directory);
+  const report = await writeRunReport(directory);
   for (const warning of warningsOfRun(readRun(directory))) io.note(`warning: ${warning}`);
   if (json === true) {
     const metrics = readRun(directory).metrics.at(-1) ?? null;

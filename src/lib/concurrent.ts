@@ -1,4 +1,4 @@
-/** Bounded concurrency for loops over many problems. */
+/** Bounded concurrency: for loops over many problems, and for whoever calls at will. */
 
 /**
  * Applies `work` to every item, at most `limit` at a time; results in the order of the items. The first error
@@ -25,4 +25,22 @@ export async function mapConcurrent<T, U>(
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, lane));
   if (failed !== undefined) throw failed.error;
   return results;
+}
+
+/** Runs each work it is given, at most `limit` at a time, in the order in which they came. */
+export function makeLimit(limit: number): <T>(work: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    // A place that is given up goes to the one that waits longest, so `running` does not change then.
+    if (running >= limit) await new Promise<void>((start) => waiting.push(start));
+    else running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) running -= 1;
+      else next();
+    }
+  };
 }

@@ -53,17 +53,23 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 
 /** The object that a JSON text is. Throws an Error `expected a JSON object, got X`, or one that names a key or number. */
 export function parseJsonObject(text: string): Record<string, unknown> {
+  const value = parseJson(text, 'a JSON object');
+  if (!isObject(value)) {
+    throw new Error(`expected a JSON object, got ${showValue(value)}`);
+  }
+  return value;
+}
+
+/** The value that a JSON text is. Throws an Error `expected JSON, got X`, or one that names a key or number. */
+export function parseJson(text: string, expected = 'JSON'): unknown {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new Error(`expected a JSON object, got ${excerpt(text)} (${oneLine(messageOf(cause))})`, { cause });
+    throw new Error(`expected ${expected}, got ${excerpt(text)} (${oneLine(messageOf(cause))})`, { cause });
   }
   // Before anything else looks at the value: what does calls itself at each level.
   checkStructure(text);
-  if (!isObject(value)) {
-    throw new Error(`expected a JSON object, got ${showValue(value)}`);
-  }
   checkNumbers(value);
   return value;
 }

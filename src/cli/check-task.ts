@@ -1,0 +1,143 @@
+/**
+ * What `r3 check TASK` looks at without a model: the verifier on answers whose verdict is known, on answers that no
+ * task expects (`method/adversarial.ts`), twice on the same answers, and how long a verdict takes.
+ *
+ * One result per check, each with a sentence. Nothing here prints.
+ */
+import { mapConcurrent } from '../lib/concurrent.ts';
+import { messageOf } from '../lib/errors.ts';
+import { showValue } from '../lib/json.ts';
+import { adversarialAnswers, type AdversarialKind } from '../method/adversarial.ts';
+import { auditVerifier } from '../method/audit.ts';
+import type { Problem, Verdict } from '../method/episode.ts';
+import { posedText, type Prompts, type Task } from '../method/task.ts';
+
+export interface TaskCheck {
+  name: string;
+  ok: boolean;
+  /** One sentence: what was looked at, and the first thing that is wrong. */
+  detail: string;
+}
+
+/** Problems whose known answers are judged twice. */
+const REPEATED_PROBLEMS = 3;
+/** Unexpected answers of each kind that are judged twice: the first ones. */
+const REPEATED_ANSWERS = 2;
+/** As many commands as a command verifier starts at a time, so that no verdict waits in a queue while it is timed. */
+const CONCURRENCY = 4;
+/** A verdict that takes longer holds up every training step. */
+const MAX_VERDICT_MS = 10_000;
+
+interface Posed {
+  problem: Problem;
+  answer: string;
+}
+
+interface Judged extends Posed {
+  /** The message of what was thrown, where there is no verdict. */
+  verdict: Verdict | string;
+  milliseconds: number;
+}
+
+/** All checks, passed or not. `problems`: at least one. */
+export async function checkTask(
+  task: Task,
+  problems: readonly Problem[],
+  prompts: Prompts,
+): Promise<TaskCheck[]> {
+  const started = performance.now();
+  const verifier = await auditVerifier(task, problems, prompts);
+  const knownMs = performance.now() - started;
+  const judgeAll = (posed: readonly Posed[]): Promise<Judged[]> =>
+    mapConcurrent(posed, CONCURRENCY, (each) => judge(task, each, prompts));
+
+  const checks: TaskCheck[] = [verifier];
+  const judged: Judged[] = [];
+  const twice: Posed[] = problems
+    .slice(0, REPEATED_PROBLEMS)
+    .flatMap((problem) => task.known(problem, prompts).map(({ answer }) => ({ problem, answer })));
+  for (let k = 0; ; k++) {
+    // Each kind on another problem: many problems are seen at the price of one.
+    const problem = problems[k % problems.length];
+    const kind = problem === undefined ? undefined : unexpectedOf(task, problem, prompts)[k];
+    if (problem === undefined || kind === undefined) break;
+    const posed = kind.answers.map((answer) => ({ problem, answer }));
+    const found = await judgeAll(posed);
+    judged.push(...found);
+    twice.push(...posed.slice(0, REPEATED_ANSWERS));
+    checks.push(checkKind(kind, found));
+  }
+  const first = await judgeAll(twice);
+  checks.push(checkSame(first, await judgeAll(twice)));
+  const knownCount = problems.reduce((sum, problem) => sum + task.known(problem, prompts).length, 0);
+  checks.push(checkTime([...judged, ...first], knownMs / Math.max(1, knownCount)));
+  return checks;
+}
+
+function unexpectedOf(task: Task, problem: Problem, prompts: Prompts): AdversarialKind[] {
+  const good = task.known(problem, prompts).flatMap(({ answer, ok }) => (ok ? [answer] : []));
+  return adversarialAnswers(posedText(task, problem, prompts), good);
+}
+
+async function judge(task: Task, { problem, answer }: Posed, prompts: Prompts): Promise<Judged> {
+  const started = performance.now();
+  let verdict: Verdict | string;
+  try {
+    verdict = await task.verify(problem, answer, prompts);
+  } catch (error) {
+    verdict = messageOf(error);
+  }
+  return { problem, answer, verdict, milliseconds: performance.now() - started };
+}
+
+function checkKind({ name, expected }: AdversarialKind, judged: readonly Judged[]): TaskCheck {
+  if (judged.length === 0) return { name, ok: true, detail: 'no such answers for this task' };
+  const broken = judged.find(({ verdict }) => typeof verdict === 'string');
+  if (broken !== undefined) {
+    return {
+      name,
+      ok: false,
+      detail: `${shown(broken)}: expected a verdict, got an error: ${broken.verdict as string}`,
+    };
+  }
+  const accepted = judged.filter(({ verdict }) => typeof verdict !== 'string' && verdict.ok);
+  const [first] = accepted;
+  if (expected === 'fail' && first !== undefined) {
+    return { name, ok: false, detail: `${shown(first)}: expected fail, got pass` };
+  }
+  const detail = expected === 'fail' ? 'all rejected' : `a verdict on each, ${accepted.length} accepted`;
+  return { name, ok: true, detail: `${judged.length} answers: ${detail}` };
+}
+
+function checkSame(first: readonly Judged[], second: readonly Judged[]): TaskCheck {
+  const name = 'same verdict twice';
+  const at = first.findIndex(
+    ({ verdict }, i) => JSON.stringify(verdict) !== JSON.stringify(second[i]?.verdict),
+  );
+  const [a, b] = [first[at], second[at]];
+  if (a === undefined || b === undefined) {
+    return { name, ok: true, detail: `${first.length} answers judged twice, the same each time` };
+  }
+  const detail = `${shown(a)}: expected the same verdict twice, got ${said(a)}, then ${said(b)}`;
+  return { name, ok: false, detail };
+}
+
+function checkTime(judged: readonly Judged[], meanKnownMs: number): TaskCheck {
+  const name = 'time per verdict';
+  let slowest: Judged | undefined;
+  for (const each of judged) if (each.milliseconds >= (slowest?.milliseconds ?? 0)) slowest = each;
+  const longest = slowest?.milliseconds ?? 0;
+  const detail = `${meanKnownMs.toFixed(2)} ms on known answers; at most ${longest.toFixed(1)} ms${slowest === undefined ? '' : `, for ${shown(slowest)}`}`;
+  if (longest <= MAX_VERDICT_MS) return { name, ok: true, detail };
+  return { name, ok: false, detail: `${detail}: expected at most ${MAX_VERDICT_MS} ms` };
+}
+
+function shown({ problem, answer }: Judged): string {
+  const size = answer.length > 60 ? ` of ${answer.length} characters` : '';
+  return `problem ${problem.id}, answer ${showValue(answer.slice(0, 100))}${size}`;
+}
+
+function said({ verdict }: Judged): string {
+  if (typeof verdict === 'string') return `an error: ${verdict}`;
+  return verdict.ok ? 'pass' : `fail (${verdict.class}: ${verdict.why})`;
+}
