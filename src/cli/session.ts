@@ -19,6 +19,7 @@ import { missingFiles } from '../hub/model-files.ts';
 import { tryModelName } from '../hub/name.ts';
 import { hubCache } from '../hub/settings.ts';
 import type { KernelBuild } from '../kernels/load.ts';
+import { closest } from '../lib/closest.ts';
 import { messageOf, R3Error } from '../lib/errors.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
@@ -63,7 +64,13 @@ export async function findTask(
 ): Promise<FoundTask> {
   const builtIn = TASKS.find((known) => known.name === name);
   if (builtIn === undefined && !TASK_ENDINGS.some((ending) => name.endsWith(ending))) {
-    throw usageError(`task: expected ${orList(taskForms())}, got ${JSON.stringify(name)}`);
+    const near = closest(
+      name,
+      TASKS.map((known) => known.name),
+    );
+    throw usageError(
+      `task: expected ${orList(taskForms())}, got ${JSON.stringify(name)}${near === undefined ? '' : `; did you mean ${near}?`}`,
+    );
   }
   const { task, file } = builtIn === undefined ? await loadTask(name, env) : { task: builtIn, file: null };
   const set = promptSet ?? task.promptSets[0];

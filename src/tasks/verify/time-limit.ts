@@ -17,7 +17,8 @@ export function withinTime<T>(what: string, work: () => T, limitMs = TIME_LIMIT_
   try {
     script.runInContext(createContext(scope), { timeout: limitMs });
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') {
+    // Not `instanceof Error`: this one may belong to the other context.
+    if ((error as { code?: unknown } | undefined)?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') {
       throw new Error(`${what}: expected a verdict within ${limitMs} ms, got none; simplify its patterns`, {
         cause: error,
       });
