@@ -8,7 +8,6 @@ import { mapConcurrent } from '../lib/concurrent.ts';
 import { messageOf } from '../lib/errors.ts';
 import { showValue } from '../lib/json.ts';
 import { adversarialAnswers, type AdversarialKind } from '../method/adversarial.ts';
-import { auditVerifier } from '../method/audit.ts';
 import type { Problem, Verdict } from '../method/episode.ts';
 import { posedText, type Prompts, type Task } from '../method/task.ts';
 
@@ -45,17 +44,17 @@ export async function checkTask(
   problems: readonly Problem[],
   prompts: Prompts,
 ): Promise<TaskCheck[]> {
-  const started = performance.now();
-  const verifier = await auditVerifier(task, problems, prompts);
-  const knownMs = performance.now() - started;
   const judgeAll = (posed: readonly Posed[]): Promise<Judged[]> =>
     mapConcurrent(posed, CONCURRENCY, (each) => judge(task, each, prompts));
+  const known = problems.flatMap((problem) =>
+    task.known(problem, prompts).map(({ answer, ok }) => ({ problem, answer, ok })),
+  );
+  const judgedKnown = await judgeAll(known);
 
-  const checks: TaskCheck[] = [verifier];
+  const checks: TaskCheck[] = [checkKnown(known, judgedKnown)];
   const judged: Judged[] = [];
-  const twice: Posed[] = problems
-    .slice(0, REPEATED_PROBLEMS)
-    .flatMap((problem) => task.known(problem, prompts).map(({ answer }) => ({ problem, answer })));
+  const repeated = problems.slice(0, REPEATED_PROBLEMS);
+  const twice: Posed[] = known.filter(({ problem }) => repeated.includes(problem));
   for (let k = 0; ; k++) {
     // Each kind on another problem: many problems are seen at the price of one.
     const problem = problems[k % problems.length];
@@ -69,8 +68,7 @@ export async function checkTask(
   }
   const first = await judgeAll(twice);
   checks.push(checkSame(first, await judgeAll(twice)));
-  const knownCount = problems.reduce((sum, problem) => sum + task.known(problem, prompts).length, 0);
-  checks.push(checkTime([...judged, ...first], knownMs / Math.max(1, knownCount)));
+  checks.push(checkTime(judgedKnown, judged));
   return checks;
 }
 
@@ -88,6 +86,33 @@ async function judge(task: Task, { problem, answer }: Posed, prompts: Prompts): 
     verdict = messageOf(error);
   }
   return { problem, answer, verdict, milliseconds: performance.now() - started };
+}
+
+/** Known-good answers pass, known junk fails, and there is some of both. */
+function checkKnown(known: readonly (Posed & { ok: boolean })[], judged: readonly Judged[]): TaskCheck {
+  const name = 'verifier';
+  const at = known.findIndex(({ ok }, i) => outcome(judged[i]) !== (ok ? 'pass' : 'fail'));
+  const [asked, got] = [known[at], judged[at]];
+  if (asked !== undefined && got !== undefined) {
+    const detail = `${shown(got)}: expected ${asked.ok ? 'pass' : 'fail'}, got ${outcome(got)}`;
+    return { name, ok: false, detail };
+  }
+  const good = known.filter(({ ok }) => ok).length;
+  const junk = known.length - good;
+  const detail = `${good} known-good answers accepted, ${junk} junk answers rejected`;
+  if (good > 0 && junk > 0) return { name, ok: true, detail };
+  return {
+    name,
+    ok: false,
+    detail: `${detail}: expected at least one of each; add them to known() (in a JSON task: good and bad), for training asks for them too`,
+  };
+}
+
+function outcome(judged: Judged | undefined): string {
+  if (judged === undefined || typeof judged.verdict === 'string') {
+    return `an error: ${judged === undefined ? 'none' : (judged.verdict as string)}`;
+  }
+  return judged.verdict.ok ? 'pass' : 'fail';
 }
 
 function checkKind({ name, expected }: AdversarialKind, judged: readonly Judged[]): TaskCheck {
@@ -122,13 +147,14 @@ function checkSame(first: readonly Judged[], second: readonly Judged[]): TaskChe
   return { name, ok: false, detail };
 }
 
-function checkTime(judged: readonly Judged[], meanKnownMs: number): TaskCheck {
+function checkTime(known: readonly Judged[], unexpected: readonly Judged[]): TaskCheck {
   const name = 'time per verdict';
-  let slowest: Judged | undefined;
-  for (const each of judged) if (each.milliseconds >= (slowest?.milliseconds ?? 0)) slowest = each;
-  const longest = slowest?.milliseconds ?? 0;
-  const detail = `${meanKnownMs.toFixed(2)} ms on known answers; at most ${longest.toFixed(1)} ms${slowest === undefined ? '' : `, for ${shown(slowest)}`}`;
-  if (longest <= MAX_VERDICT_MS) return { name, ok: true, detail };
+  const total = known.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  const mean = known.length === 0 ? '' : `${(total / known.length).toFixed(2)} ms on known answers; `;
+  const [slowest] = [...known, ...unexpected].toSorted((a, b) => b.milliseconds - a.milliseconds);
+  if (slowest === undefined) return { name, ok: true, detail: 'no answers' };
+  const detail = `${mean}at most ${slowest.milliseconds.toFixed(1)} ms, for ${shown(slowest)}`;
+  if (slowest.milliseconds <= MAX_VERDICT_MS) return { name, ok: true, detail };
   return { name, ok: false, detail: `${detail}: expected at most ${MAX_VERDICT_MS} ms` };
 }
 

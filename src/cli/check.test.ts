@@ -169,14 +169,14 @@ describe('answers that cannot be judged have ok null and a reason, others are ju
     const code = `const answer = require('fs').readFileSync(0, 'utf8');
       if (answer === 'hang') setInterval(() => {}, 1000);
       else { console.log('wrong\\nno'); process.exitCode = answer === JSON.parse(process.env.R3_PROBLEM).answer ? 0 : 1; }`;
-    const verifier = { command: [process.execPath, '-e', code], timeoutMs: 5000 };
+    const verifier = { command: [process.execPath, '-e', code], timeoutMs: 3000 };
     const {
       code: exit,
       lines,
       stderr,
     } = await check(write('command.json', { name: 'c', verifier }), '--answers', answers);
     expect(exit).toBe(0);
-    expect(lines).toEqual(expected('expected an end within 5000 ms'));
+    expect(lines).toEqual(expected('expected an end within 3000 ms'));
     expect(stderr).toBe('3 answers: 1 ok, 1 not judged, 1 wrong\n');
   });
 

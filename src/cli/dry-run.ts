@@ -109,7 +109,7 @@ async function dataRows(flags: TrainFlags): Promise<[string, string][]> {
   if (failures !== undefined) return [['failures', String([...readJsonl(failures)].length)]];
   if (problems === undefined || name === undefined)
     return [['problems to mine', 'not given: --task and --problems']];
-  const { task } = findTask(name, flags.prompts);
+  const { task } = await findTask(name, undefined, flags.prompts);
   return [['problems to mine', String((await loadTaskProblems(task, problems, limit)).length)]];
 }
 
