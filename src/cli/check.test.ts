@@ -76,6 +76,18 @@ describe('of a sound task', () => {
     expect({ code, failed, stderr }).toMatchObject({ code: 0, failed: [] });
   });
 
+  test('the examples in docs/custom-tasks.md are the file of JSON, and a task in TypeScript', async () => {
+    const page = readFileSync(join(EXAMPLES, '../docs/custom-tasks.md'), 'utf8');
+    const [json = '', code = ''] = [...page.matchAll(/(?:^ {4}.*\n|^\n(?= {4}))+/gm)]
+      .map(([block]) => block.replaceAll(/^ {4}/gm, ''))
+      .filter((block) => /^\s*[{i]/.test(block));
+    expect(JSON.parse(json)).toEqual(JSON.parse(readFileSync(join(EXAMPLES, 'no-code/task.json'), 'utf8')));
+    const path = join(folder, 'docs.ts');
+    writeFileSync(path, code);
+    const { failed, stderr } = await check(path, '--problems', join(EXAMPLES, 'typed-task/rows.jsonl'));
+    expect({ failed, stderr }).toEqual({ failed: [], stderr: '13 checks over 3 problems: all ok\n' });
+  });
+
   test('the example with a command judges answers', async () => {
     const [first] = readFileSync(join(EXAMPLES, 'no-code/rows.jsonl'), 'utf8').split('\n');
     const row = JSON.parse(first ?? '') as object;

@@ -47,7 +47,7 @@ test('a command need not read its input, whatever its size', async () => {
 
 test('an answer is never part of a command line', async () => {
   const file = join(directory, 'made');
-  await node(`${READ}`)({}, `; touch ${file} $(touch ${file}) \`touch ${file}\``);
+  await node(READ)({}, `; touch ${file} $(touch ${file}) \`touch ${file}\``);
   expect(existsSync(file)).toBe(false);
 });
 
