@@ -22,6 +22,8 @@ export interface TaskCheck {
 const REPEATED_PROBLEMS = 3;
 /** Unexpected answers of each kind that are judged twice: the first ones. */
 const REPEATED_ANSWERS = 2;
+/** Problems for answers that may pass by luck: more than half of them do not. */
+const LUCK_PROBLEMS = 8;
 /** As many commands as a command verifier starts at a time, so that no verdict waits in a queue while it is timed. */
 const CONCURRENCY = 4;
 /** A verdict that takes longer holds up every training step. */
@@ -60,7 +62,10 @@ export async function checkTask(
     const problem = problems[k % problems.length];
     const kind = problem === undefined ? undefined : unexpectedOf(task, problem, prompts)[k];
     if (problem === undefined || kind === undefined) break;
-    const posed = kind.answers.map((answer) => ({ problem, answer }));
+    const posed =
+      kind.expected === 'rarely pass'
+        ? problems.slice(0, LUCK_PROBLEMS).flatMap((each) => posedOf(each, unexpectedOf(task, each, prompts)[k]))
+        : posedOf(problem, kind);
     const found = await judgeAll(posed);
     judged.push(...found);
     twice.push(...posed.slice(0, REPEATED_ANSWERS));
@@ -70,6 +75,10 @@ export async function checkTask(
   checks.push(checkSame(first, await judgeAll(twice)));
   checks.push(checkTime(judgedKnown, judged));
   return checks;
+}
+
+function posedOf(problem: Problem, kind: AdversarialKind | undefined): Posed[] {
+  return (kind?.answers ?? []).map((answer) => ({ problem, answer }));
 }
 
 function unexpectedOf(task: Task, problem: Problem, prompts: Prompts): AdversarialKind[] {
@@ -127,8 +136,10 @@ function checkKind({ name, expected }: AdversarialKind, judged: readonly Judged[
   }
   const accepted = judged.filter(({ verdict }) => typeof verdict !== 'string' && verdict.ok);
   const [first] = accepted;
-  if (expected === 'fail' && first !== undefined) {
-    return { name, ok: false, detail: `${shown(first)}: expected fail, got pass` };
+  const most = { fail: 0, 'rarely pass': judged.length / 2, any: judged.length }[expected];
+  if (first !== undefined && accepted.length > most) {
+    const count = expected === 'fail' ? '' : `, as ${accepted.length} of ${judged.length} do`;
+    return { name, ok: false, detail: `${shown(first)}: expected fail, got pass${count}` };
   }
   const detail = expected === 'fail' ? 'all rejected' : `a verdict on each, ${accepted.length} accepted`;
   return { name, ok: true, detail: `${judged.length} answers: ${detail}` };

@@ -23,7 +23,12 @@ test('a known-good answer is disguised: refused, marked, repeated, in other digi
 });
 
 test('what is known to be good is not called junk', () => {
-  const all = adversarialAnswers('yes?', ['', 'yes?']);
-  expect(all.flatMap(({ expected, answers }) => (expected === 'fail' ? answers : []))).not.toContain('');
+  const all = adversarialAnswers('yes?', ['N/A', 'yes?']);
+  expect(all.find(({ name }) => name === 'junk')).toMatchObject({ expected: 'fail' });
+  expect(all.find(({ name }) => name === 'junk')?.answers).not.toContain('N/A');
   expect(all.find(({ name }) => name === 'prompt echoed')?.answers).toEqual(['yes?\nyes?']);
+});
+
+test('where saying nothing is right, nothing is expected to fail', () => {
+  expect(new Set(adversarialAnswers('p', ['']).map(({ expected }) => expected))).toEqual(new Set(['any']));
 });

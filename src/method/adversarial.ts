@@ -7,8 +7,11 @@
 /** Answers of one kind, and what a verifier may say to them. */
 export interface AdversarialKind {
   name: string;
-  /** `fail`: every sound verifier rejects them. `any`: pass or fail, but a verdict. */
-  expected: 'fail' | 'any';
+  /**
+   * `fail`: every sound verifier rejects them. `rarely pass`: they pass by luck alone, as where the last number of a
+   * problem is its answer. `any`: pass or fail, but a verdict.
+   */
+  expected: 'fail' | 'rarely pass' | 'any';
   answers: readonly string[];
 }
 
@@ -32,7 +35,10 @@ const RIGHT_TO_LEFT = '\u202e';
 const FULL_WIDTH_ZERO = 0xff10;
 const ARABIC_ZERO = 0x0660;
 
-/** `prompt`: the text that poses the problem. `good`: answers that are known to pass; the first one is disguised. */
+/**
+ * `prompt`: the text that poses the problem. `good`: answers that are known to pass; the first one is disguised. Where
+ * saying nothing is right, so may anything else be that is no answer: then nothing is expected to fail.
+ */
 export function adversarialAnswers(prompt: string, good: readonly string[]): AdversarialKind[] {
   const kinds: AdversarialKind[] = [
     { name: 'junk', expected: 'fail', answers: JUNK },
@@ -42,7 +48,7 @@ export function adversarialAnswers(prompt: string, good: readonly string[]): Adv
       expected: 'fail',
       answers: ['x', ' ', 'x \n'].map((text) => fillTo(text, MEGABYTE)),
     },
-    { name: 'prompt echoed', expected: 'fail', answers: [prompt, `${prompt}\n${prompt}`] },
+    { name: 'prompt echoed', expected: 'rarely pass', answers: [prompt, `${prompt}\n${prompt}`] },
     { name: 'control tokens', expected: 'fail', answers: [...CONTROL_TOKENS, CONTROL_TOKENS.join('')] },
     {
       name: 'control characters',
@@ -64,8 +70,10 @@ export function adversarialAnswers(prompt: string, good: readonly string[]): Adv
     },
     { name: 'JSON and LaTeX bombs', expected: 'any', answers: bombs() },
   ];
+  const isNothingRight = good.some((answer) => answer.trim() === '');
   const kept = (kind: AdversarialKind): AdversarialKind => ({
     ...kind,
+    expected: isNothingRight ? 'any' : kind.expected,
     answers: kind.answers.filter((answer) => !good.includes(answer)),
   });
   return [
