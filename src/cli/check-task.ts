@@ -64,7 +64,9 @@ export async function checkTask(
     if (problem === undefined || kind === undefined) break;
     const posed =
       kind.expected === 'rarely pass'
-        ? problems.slice(0, LUCK_PROBLEMS).flatMap((each) => posedOf(each, unexpectedOf(task, each, prompts)[k]))
+        ? problems
+            .slice(0, LUCK_PROBLEMS)
+            .flatMap((each) => posedOf(each, unexpectedOf(task, each, prompts)[k]))
         : posedOf(problem, kind);
     const found = await judgeAll(posed);
     judged.push(...found);
