@@ -1,9 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as fc from 'fast-check';
 import { afterAll, expect, test } from 'vitest';
 import type { RowProblem } from './define.ts';
 import { loadTask, type LoadedTask } from './load-task.ts';
+import { fill } from './no-code.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'r3-no-code-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -53,6 +55,15 @@ test('templates take fields; doubled braces and other braces stay', async () => 
   expect(task.poseAgain(problem, prompts)).toBe('Again: 4');
   expect(prompts.reflect).toBe('Why?');
   expect(() => task.parseRow({ answer: 4, list: [] }, 0)).toThrow('key: expected a text or a number');
+});
+
+test('values stand in a text as they are: nothing in them is a template or a pattern of replacement', () => {
+  fc.assert(
+    fc.property(fc.string(), (value) => {
+      expect(fill('<{a}|{a}>', { a: value })).toBe(`<${value}|${value}>`);
+    }),
+    { examples: [['$&'], ['{a}'], ['{{a}}'], ['$1{b}']] },
+  );
 });
 
 test('a row without a field that a template names is refused, with the field that was meant', async () => {
