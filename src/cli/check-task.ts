@@ -1,6 +1,7 @@
 /**
- * What `r3 check TASK` looks at without a model: the verifier on answers whose verdict is known, on answers that no
- * task expects (`method/adversarial.ts`), twice on the same answers, and how long a verdict takes.
+ * What `r3 check TASK` looks at without a model: the verifier on answers whose verdict is known, as the audit before
+ * training has it (`method/audit.ts`), on answers that no task expects (`method/adversarial.ts`), twice on the same
+ * answers, and how long a verdict takes.
  *
  * One result per check, each with a sentence. Nothing here prints.
  */
@@ -8,6 +9,7 @@ import { mapConcurrent } from '../lib/concurrent.ts';
 import { messageOf } from '../lib/errors.ts';
 import { showValue } from '../lib/json.ts';
 import { adversarialAnswers, type AdversarialKind } from '../method/adversarial.ts';
+import { auditVerifier } from '../method/audit.ts';
 import type { Problem, Verdict } from '../method/episode.ts';
 import { posedText, type Prompts, type Task } from '../method/task.ts';
 
@@ -48,15 +50,13 @@ export async function checkTask(
 ): Promise<TaskCheck[]> {
   const judgeAll = (posed: readonly Posed[]): Promise<Judged[]> =>
     mapConcurrent(posed, CONCURRENCY, (each) => judge(task, each, prompts));
-  const known = problems.flatMap((problem) =>
-    task.known(problem, prompts).map(({ answer, ok }) => ({ problem, answer, ok })),
-  );
-  const judgedKnown = await judgeAll(known);
-
-  const checks: TaskCheck[] = [checkKnown(known, judgedKnown)];
-  const judged: Judged[] = [];
-  const repeated = problems.slice(0, REPEATED_PROBLEMS);
-  const twice: Posed[] = known.filter(({ problem }) => repeated.includes(problem));
+  const { name, state, detail } = await auditVerifier(task, problems, prompts);
+  const checks: TaskCheck[] = [{ name, ok: state !== 'failed', detail }];
+  const unexpected: Judged[] = [];
+  const known: Posed[] = problems
+    .slice(0, REPEATED_PROBLEMS)
+    .flatMap((problem) => task.known(problem, prompts).map(({ answer }) => ({ problem, answer })));
+  const twice: Posed[] = [...known];
   for (let k = 0; ; k++) {
     // Each kind on another problem: many problems are seen at the price of one.
     const problem = problems[k % problems.length];
@@ -69,13 +69,13 @@ export async function checkTask(
             .flatMap((each) => posedOf(each, unexpectedOf(task, each, prompts)[k]))
         : posedOf(problem, kind);
     const found = await judgeAll(posed);
-    judged.push(...found);
+    unexpected.push(...found);
     twice.push(...posed.slice(0, REPEATED_ANSWERS));
     checks.push(checkKind(kind, found));
   }
   const first = await judgeAll(twice);
   checks.push(checkSame(first, await judgeAll(twice)));
-  checks.push(checkTime(judgedKnown, judged));
+  checks.push(checkTime(first.slice(0, known.length), unexpected));
   return checks;
 }
 
@@ -97,33 +97,6 @@ async function judge(task: Task, { problem, answer }: Posed, prompts: Prompts): 
     verdict = messageOf(error);
   }
   return { problem, answer, verdict, milliseconds: performance.now() - started };
-}
-
-/** Known-good answers pass, known junk fails, and there is some of both. */
-function checkKnown(known: readonly (Posed & { ok: boolean })[], judged: readonly Judged[]): TaskCheck {
-  const name = 'verifier';
-  const at = known.findIndex(({ ok }, i) => outcome(judged[i]) !== (ok ? 'pass' : 'fail'));
-  const [asked, got] = [known[at], judged[at]];
-  if (asked !== undefined && got !== undefined) {
-    const detail = `${shown(got)}: expected ${asked.ok ? 'pass' : 'fail'}, got ${outcome(got)}`;
-    return { name, ok: false, detail };
-  }
-  const good = known.filter(({ ok }) => ok).length;
-  const junk = known.length - good;
-  const detail = `${good} known-good answers accepted, ${junk} junk answers rejected`;
-  if (good > 0 && junk > 0) return { name, ok: true, detail };
-  return {
-    name,
-    ok: false,
-    detail: `${detail}: expected at least one of each; add them to known() (in a JSON task: good and bad), for training asks for them too`,
-  };
-}
-
-function outcome(judged: Judged | undefined): string {
-  if (judged === undefined || typeof judged.verdict === 'string') {
-    return `an error: ${judged === undefined ? 'none' : (judged.verdict as string)}`;
-  }
-  return judged.verdict.ok ? 'pass' : 'fail';
 }
 
 function checkKind({ name, expected }: AdversarialKind, judged: readonly Judged[]): TaskCheck {

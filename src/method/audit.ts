@@ -149,7 +149,7 @@ export async function auditVerifier<P extends Problem>(
     return {
       name,
       state: 'failed',
-      detail: `${detail}: expected at least one of each; see the task's known()`,
+      detail: `${detail}: expected at least one of each; see the task's known(), or good and bad in its JSON`,
     };
   }
   const passes = Math.max(count('empty'), count('echoed'));
