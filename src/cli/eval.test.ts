@@ -75,6 +75,7 @@ function configOf({
     version: 1,
     command: 'eval',
     task: 'countdown',
+    taskFile: null,
     prompts: { ...prompts },
     model: named,
     start: start === null ? null : named,
