@@ -13,9 +13,10 @@ import type { Completion, Datum } from '../src/engine/engine.ts';
 import { loadKernels } from '../src/kernels/load.ts';
 import type { Ops, PackedType } from '../src/kernels/ops.ts';
 import { makeRng } from '../src/lib/rng.ts';
-import { groupAdvantages } from '../src/method/advantage.ts';
+import { advantages } from '../src/method/advantage.ts';
 import { reflectionDatum } from '../src/method/datum.ts';
-import { grpoLoss } from '../src/method/loss.ts';
+import { policyLoss } from '../src/method/loss.ts';
+import { defaultLossOptions } from '../src/method/loss-options.ts';
 import { median, openBuilds, THREADS, type BenchOptions, type Emit } from './harness.ts';
 import { ADAM, benchModel, LORA, randomModel } from './models.ts';
 import { runPeer } from './peer.ts';
@@ -202,12 +203,14 @@ function r3Step(
   const datums: Datum[] = reflections.map((r, i) => reflectionDatum(before[i] as number[], r.tokens));
   const referenceLogprobs = core.forward(datums, 1, 'reference', false);
   mark();
-  const advantages = prompts.flatMap(() =>
-    groupAdvantages(Array.from({ length: size }, () => rng.below(2))).map((a) => a ?? 0),
-  );
+  const rewards = prompts.map(() => Array.from({ length: size }, () => rng.below(2)));
+  const advantages_B = advantages(rewards).flatMap((advantages_G) => advantages_G.map((a) => a ?? 0));
   const logprobs = core.forward(datums, 1, 'current', true);
   core.backward(
-    grpoLoss({ advantages, referenceLogprobs }, { beta: 0.05, lossType: 'grpo' })(logprobs).gradients,
+    policyLoss(
+      { advantages: advantages_B, referenceLogprobs },
+      { ...defaultLossOptions(), beta: 0.05 },
+    )(logprobs).gradients,
   );
   mark();
   core.step(ADAM);

@@ -15,12 +15,13 @@ export { openLocalEngine, type LocalEngineOptions } from './engine/local/local-e
 export { evaluate, crossReadings } from './evaluate.ts';
 export { generateText } from './generate.ts';
 export { R3Error } from './lib/errors.ts';
-export { groupAdvantages } from './method/advantage.ts';
+export { advantages } from './method/advantage.ts';
 export { compare, summarise } from './method/controls.ts';
 export { reflectionDatum } from './method/datum.ts';
 export type { EvaluationFile } from './method/evaluation-summary.ts';
 export type { Episode, Failure, Problem, Verdict } from './method/episode.ts';
-export { crossEntropyLoss, grpoLoss } from './method/loss.ts';
+export { crossEntropyLoss, policyLoss, type LossBatch } from './method/loss.ts';
+export { defaultLossOptions, type LossOptions } from './method/loss-options.ts';
 export type { Prompts, Task } from './method/task.ts';
 export { mine } from './mine.ts';
 export { makePlayer, type Player } from './player.ts';

@@ -16,12 +16,19 @@ import type { AdamParams, Engine } from './engine/engine.ts';
 import { makeFailureSource, type FailureSource, type SourceState } from './failure-source.ts';
 import { R3Error } from './lib/errors.ts';
 import { hash32, makeRng } from './lib/rng.ts';
-import { groupAdvantages, groupSignal, shuffledRewards } from './method/advantage.ts';
+import {
+  advantages,
+  defaultAdvantageOptions,
+  groupSignal,
+  shuffledRewards,
+  type ScaleRewards,
+} from './method/advantage.ts';
 import { PAPER_CHOICES, type Choices } from './method/choices.ts';
 import { noteReference, trainedSequences, type Trained } from './method/datum.ts';
 import { passed, type Episode, type Failure, type Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
-import { crossEntropyLoss, grpoLoss, type LossType } from './method/loss.ts';
+import { crossEntropyLoss, policyLoss } from './method/loss.ts';
+import { defaultLossOptions, type LossType } from './method/loss-options.ts';
 import { firstTryMetrics, stepMetrics } from './method/metrics.ts';
 import type { Player } from './player.ts';
 import type { Run } from './runs/run.ts';
@@ -40,7 +47,7 @@ export interface TrainOptions extends Choices {
   lossType: LossType;
   /** Clip range of the ratio; it is 1 with one update per batch. */
   epsilon: number | null;
-  scaleRewards: 'group' | 'none';
+  scaleRewards: ScaleRewards;
   /** The control: rewards permuted within each group. */
   shuffleRewards: boolean;
   /** A checkpoint every so many steps, and how many of them are kept. */
@@ -244,13 +251,11 @@ function setAdvantages(groups: readonly Episode[][], options: TrainOptions, step
   let rewards = groups.map((group) => group.map((episode) => episode.reward));
   if (options.shuffleRewards)
     rewards = shuffledRewards(rewards, makeRng(hash32(options.seed, SHUFFLE_STREAM, step)));
+  const chosen = { ...defaultAdvantageOptions(), scaleRewards: options.scaleRewards };
+  const advantages_P_G = advantages(rewards, chosen);
   groups.forEach((group, g) => {
-    const advantages = groupAdvantages(rewards[g] as (number | null)[], {
-      scale: options.scaleRewards,
-      epsilon: 1e-4,
-    });
     const isKept = options.zeroVariance === 'keep' || isMixed(group);
-    group.forEach((episode, i) => (episode.advantage = isKept ? (advantages[i] as number | null) : null));
+    group.forEach((episode, i) => (episode.advantage = isKept ? (advantages_P_G[g]?.[i] ?? null) : null));
   });
 }
 
@@ -300,9 +305,14 @@ async function learn(
   for (let iteration = 0; iteration < options.numIterations; iteration++) {
     const loss = isSupervised
       ? crossEntropyLoss()
-      : grpoLoss(
+      : policyLoss(
           { advantages: trained.map((t) => t.advantage), oldLogprobs, referenceLogprobs },
-          { beta: options.beta, lossType: options.lossType, epsilon: options.epsilon ?? undefined },
+          {
+            ...defaultLossOptions(),
+            beta: options.beta,
+            lossType: options.lossType,
+            epsilon: options.epsilon,
+          },
         );
     const result = await engine.forwardBackward(datums, loss, { temperature });
     oldLogprobs ??= result.logprobs;

@@ -9,6 +9,8 @@ import { z } from 'zod';
 import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import { explainIssue, showValue } from '../lib/json.ts';
+import { SCALE_REWARDS } from '../method/advantage.ts';
+import { LOSS_TYPES } from '../method/loss-options.ts';
 import { TOLD, type PlayerOptions } from '../player.ts';
 import type { RunConfig } from '../runs/run.ts';
 import type { Choices } from '../method/choices.ts';
@@ -82,9 +84,9 @@ const trainSchema = z.strictObject({
     maxGradNorm: share,
   }),
   beta: share,
-  lossType: z.enum(['grpo', 'bnpo', 'dapo']),
+  lossType: z.enum(LOSS_TYPES),
   epsilon: share.nullable(),
-  scaleRewards: z.enum(['group', 'none']),
+  scaleRewards: z.enum(SCALE_REWARDS),
   shuffleRewards: z.boolean(),
   checkpointEvery: count,
   keepCheckpoints: count,

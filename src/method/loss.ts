@@ -2,125 +2,262 @@
  * The losses: pure functions from the log-probabilities of the trained tokens to a loss and its derivative by
  * each of them. The engine does the rest of the gradient.
  *
- * `grpoLoss` is TRL 0.15's, the version at the time of "Reflect, Retry, Reward" (arXiv 2505.24726), with TRL's
- * later clipping and aggregations as options. `crossEntropyLoss` is for supervised fine-tuning.
+ * `policyLoss` is the GRPO family, numerically TRL 1.13's; with its default options it is TRL 0.15's, the version at
+ * the time of "Reflect, Retry, Reward" (arXiv 2505.24726). `crossEntropyLoss` is for supervised fine-tuning.
  * All sums run in f64, in the order of the batch. Which tokens are trained is decided in datum.ts.
  */
 import type { Loss } from '../engine/engine.ts';
 import { R3Error } from '../lib/errors.ts';
+import { klTerm } from './kl.ts';
+import { lossMetrics, type RowTally } from './loss-metrics.ts';
+import { checkLossOptions, type LossOptions } from './loss-options.ts';
+import { meanGap, policyRatios, samplerRatios, type SamplerRatios } from './ratios.ts';
+import { holdsRatio, tokenLoss, vespoLogWeight, vespoWeight } from './token-loss.ts';
 
-/** What is known of each sequence beforehand, in the order of the datums. */
-export interface GrpoBatch {
-  /** One per sequence. */
-  advantages: readonly number[];
-  /** Of the policy that sampled, one per trained token. Default: the current ones, without gradient (ratio 1). */
-  oldLogprobs?: readonly ArrayLike<number>[] | undefined;
-  /** Of the frozen start model, one per trained token. Needed when beta > 0. */
-  referenceLogprobs?: readonly ArrayLike<number>[] | undefined;
+type Rows = readonly ArrayLike<number>[];
+
+/** What is known of each sequence beforehand, in the order of the datums; lists within have one entry per trained token. */
+export interface LossBatch {
+  /** One number per sequence, or one per token of it. */
+  advantages: readonly (number | ArrayLike<number>)[];
+  /** Of the policy that sampled, as the trainer computes them. Default: the current ones, without gradient (ratio 1). */
+  oldLogprobs?: Rows | undefined;
+  /** As the sampler reported them; NaN where it did not. Needed for `importanceSamplingCorrection`. */
+  samplerLogprobs?: Rows | undefined;
+  /** Of the frozen start model. Needed when beta > 0. */
+  referenceLogprobs?: Rows | undefined;
+  /** 0: a trained position that does not count, such as a token that a tool wrote. Default: all count. */
+  mask?: Rows | undefined;
+  /** Which sequences were cut off. Needed for `maskTruncatedCompletions`. */
+  truncated?: readonly boolean[] | undefined;
+  /** Default: this call is the whole step. */
+  window?: AccumulationWindow | undefined;
+}
+
+/** How a call stands in a step that is accumulated over several calls, in TRL's terms. */
+export interface AccumulationWindow {
+  /** Calls in this step. */
+  gradientAccumulationSteps: number;
+  /** Calls that one generation of samples is cut into. */
+  stepsPerGeneration: number;
+  /** Tokens that count in that generation: TRL's num_items_in_batch. */
+  itemsInBatch: number;
 }
 
 /**
- * How token losses become one number.
- * 'grpo': mean over a sequence's tokens, then over sequences. Every reflection weighs the same.
- * 'bnpo', 'dapo': mean over all tokens. Every token weighs the same. One formula: they differ, as in TRL, in the
- * denominator over several calls (the call's tokens times the number of calls, or the tokens of the whole step).
- */
-export type LossType = 'grpo' | 'bnpo' | 'dapo';
-
-export interface GrpoOptions {
-  /** Weight of the KL term. 0: none. */
-  beta: number;
-  /** The ratio is clipped to [1 - epsilon, 1 + epsilon]. Left out: no clipping, as in TRL 0.15. */
-  epsilon?: number | undefined;
-  lossType: LossType;
-  /**
-   * What the sum over sequences ('grpo') or tokens ('bnpo', 'dapo') is divided by. Default: their number in this
-   * call. A step that is accumulated over several calls gives each of them the number in the whole step.
-   */
-  denominator?: number | undefined;
-}
-
-/**
- * GRPO loss of a batch of sequences i with tokens t:
- *   ratio = exp(logp - old)
- *   k3    = exp(ref - logp) - (ref - logp) - 1
- *   l_it  = -min(ratio A_i, clip(ratio, 1 - epsilon, 1 + epsilon) A_i) + beta k3
- *   L     = Σ_i (1/len_i) Σ_t l_it / denominator   or   Σ_i Σ_t l_it / denominator
- *   dl/dlogp = -ratio A_i (0 where clipped) + beta (1 - exp(ref - logp))
- * TRL 0.15.2, `GRPOTrainer.compute_loss`; k3: http://joschu.net/blog/kl-approx.html. Departures: none in the
- * formula; an empty sequence adds 0 and is counted, as in later TRL.
+ * Loss of a batch of B sequences i with tokens t, m_it of which count (1 or 0):
+ *   l_it = policy_it keep_it rho_it + beta kl_it
+ *   L    = Σ_i Σ_t m_it l_it / D_i
+ *   D_i: grpo, sapo          B GA max(Σ_t m_it, 1)
+ *        bnpo                GA max(Σ_it m_it, 1)
+ *        dr_grpo             B GA maxCompletionLength
+ *        luspo               B GA
+ *        dapo, cispo, vespo  max(N, 1) GA / S
+ *   GA, S, N: gradientAccumulationSteps, stepsPerGeneration, itemsInBatch of the window
+ *   policy  token-loss.ts, of the ratio to the policy that sampled (ratios.ts)
+ *   keep    offPolicyMaskThreshold: 0 where A < 0 and the gap to the sampler is above it, else 1
+ *   rho     importanceSamplingCorrection; not for vespo, which has it in its weight
+ *   kl      kl.ts; with useBiasCorrectionKl times the token's ratio, with gradient through both
+ * TRL 1.13, `GRPOTrainer._compute_loss`, on one process; Dr. GRPO arXiv 2503.20783, DAPO arXiv 2503.14476, LUSPO arXiv
+ * 2602.05261, sequence level arXiv 2507.18071, bias correction and keep arXiv 2512.02556. Departure: at sequence level
+ * TRL corrects the KL by the sequence's ratio (`trlCompat`), here it is each token's.
  *
- * Metrics: `loss`; `tokens`; `ratioMean`; `clipFraction`, of tokens whose ratio is clipped; `kl`, the mean k3 per
- * token in nats, where a reference is given. The means are over this call's tokens.
+ * A sequence without tokens that count adds 0 and is one of the B. Metrics: loss-metrics.ts.
  * Throws R3Error `bad-option`, and `bad-shape` when lengths differ.
  */
-export function grpoLoss(batch: GrpoBatch, options: GrpoOptions): Loss {
-  const { advantages, oldLogprobs, referenceLogprobs } = batch;
-  const { beta, epsilon, lossType } = options;
-  if (!(beta >= 0)) throw badOption('beta', 'a number of at least 0', beta);
-  if (epsilon !== undefined && !(epsilon > 0))
-    throw badOption('epsilon', 'a number above 0, or none', epsilon);
-  checkDenominator(options.denominator);
-  if (beta > 0 && referenceLogprobs === undefined) {
-    throw new R3Error(
-      'config',
-      'bad-option',
-      `beta: expected 0 without reference log-probabilities, got ${beta}; give them, or set beta to 0`,
-    );
-  }
-
+export function policyLoss(batch: LossBatch, options: LossOptions): Loss {
+  const compute = preciseLoss(batch, options);
   return (logprobs) => {
-    checkLength('advantages', advantages.length, logprobs.length);
-    checkShape('oldLogprobs', oldLogprobs, logprobs);
-    checkShape('referenceLogprobs', referenceLogprobs, logprobs);
-    const tokens = countTokens(logprobs);
-    const denominator = options.denominator ?? Math.max(lossType === 'grpo' ? logprobs.length : tokens, 1);
-    let loss = 0;
-    let klSum = 0;
-    let ratioSum = 0;
-    let clippedCount = 0;
-
-    const gradients = logprobs.map((sequence, i) => {
-      const advantage = advantages[i]!;
-      const old = oldLogprobs?.[i];
-      const reference = referenceLogprobs?.[i];
-      const weight = 1 / (lossType === 'grpo' ? Math.max(sequence.length, 1) * denominator : denominator);
-      return Float32Array.from(sequence, (logprob, t) => {
-        const ratio = old === undefined ? 1 : Math.exp(logprob - old[t]!);
-        const bound = clipBound(ratio, advantage, epsilon);
-        let value = -(bound ?? ratio) * advantage;
-        let derivative = bound === undefined ? -ratio * advantage : 0;
-        ratioSum += ratio;
-        if (bound !== undefined) clippedCount += 1;
-        if (reference !== undefined) {
-          // k3 = exp(d) - d - 1, d = ref - logp. expm1 keeps its digits where d is small.
-          const d = reference[t]! - logprob;
-          const k3 = Math.expm1(d) - d;
-          value += beta * k3;
-          derivative -= beta * Math.expm1(d);
-          klSum += k3;
-        }
-        loss += weight * value;
-        return weight * derivative;
-      });
-    });
-
-    const metrics: Record<string, number> = { loss, tokens };
-    if (tokens > 0) {
-      metrics['ratioMean'] = ratioSum / tokens;
-      metrics['clipFraction'] = clippedCount / tokens;
-      if (referenceLogprobs !== undefined) metrics['kl'] = klSum / tokens;
-    }
-    return { loss, gradients, metrics };
+    const { loss, gradients, metrics } = compute(logprobs);
+    return { loss, gradients: gradients.map((gradient_T) => Float32Array.from(gradient_T)), metrics };
   };
 }
 
-/** The bound that min(ratio A, clip(ratio) A) picks, or undefined where it picks the ratio itself. */
-function clipBound(ratio: number, advantage: number, epsilon: number | undefined): number | undefined {
-  if (epsilon === undefined) return undefined;
-  if (advantage > 0 && ratio > 1 + epsilon) return 1 + epsilon;
-  if (advantage < 0 && ratio < 1 - epsilon) return 1 - epsilon;
-  return undefined;
+/** `policyLoss` before its derivatives are rounded to f32. */
+export function preciseLoss(batch: LossBatch, options: LossOptions): (logprobs: Rows) => PreciseLoss {
+  checkLossOptions(options);
+  checkData(batch, options);
+  return (logprobs) => {
+    checkShapes(batch, logprobs);
+    const counted = logprobs.map((logprobs_T, i) => countedTokens(batch, options, i, logprobs_T.length));
+    const divisors = makeDivisors(counted, options, batch.window);
+    const result = { loss: 0, rows: [] as RowTally[] };
+    const gradients = logprobs.map((logprobs_T, i) =>
+      addSequence(result, sequenceOf(batch, i, logprobs_T, counted[i]!, divisors[i]!), options),
+    );
+    const { loss, rows } = result;
+    return { loss, gradients, metrics: lossMetrics(loss, rows, options) };
+  };
+}
+
+interface PreciseLoss {
+  loss: number;
+  gradients: Float64Array[];
+  metrics: Record<string, number>;
+}
+
+interface Sequence {
+  logprobs_T: ArrayLike<number>;
+  advantage: number | ArrayLike<number>;
+  counted_T: readonly boolean[];
+  old_T: ArrayLike<number> | undefined;
+  sampler_T: ArrayLike<number> | undefined;
+  reference_T: ArrayLike<number> | undefined;
+  divisor: number;
+}
+
+function sequenceOf(
+  batch: LossBatch,
+  i: number,
+  logprobs_T: ArrayLike<number>,
+  counted_T: readonly boolean[],
+  divisor: number,
+): Sequence {
+  return {
+    logprobs_T,
+    advantage: batch.advantages[i]!,
+    counted_T,
+    old_T: batch.oldLogprobs?.[i],
+    sampler_T: batch.samplerLogprobs?.[i],
+    reference_T: batch.referenceLogprobs?.[i],
+    divisor,
+  };
+}
+
+/** Adds a sequence's loss and its tally to the result; returns the derivative by each of its log-probabilities. */
+function addSequence(
+  result: { loss: number; rows: RowTally[] },
+  sequence: Sequence,
+  options: LossOptions,
+): Float64Array {
+  const { logprobs_T, advantage, counted_T, old_T, sampler_T, reference_T } = sequence;
+  const { beta, klEstimator, lossType, offPolicyMaskThreshold, useBiasCorrectionKl } = options;
+  const perSequence = options.importanceSamplingLevel === 'sequence';
+  const correctedBySequence = perSequence && options.trlCompat;
+  const weight = 1 / sequence.divisor;
+  const ratios = policyRatios(logprobs_T, old_T, counted_T, options.importanceSamplingLevel);
+  const sampler = correctionOf(sequence, options);
+  const gap =
+    offPolicyMaskThreshold === null ? 0 : meanGap(sampler_T ?? old_T ?? logprobs_T, logprobs_T, counted_T);
+  const logWeight = lossType === 'vespo' ? vespoLogWeight(ratios.logRatio_T, sampler?.used_T) : 0;
+  const row = emptyTally(sequence, options, sampler);
+  const gradient_T = new Float64Array(logprobs_T.length);
+  /** Derivative by the log of the sequence's one ratio, where there is one. */
+  let byLogRatio = 0;
+
+  for (let t = 0; t < logprobs_T.length; t++) {
+    if (counted_T[t] !== true) continue;
+    const a = typeof advantage === 'number' ? advantage : advantage[t]!;
+    const logprob = logprobs_T[t]!;
+    const ratio = ratios.used_T[t]!;
+    const phi = lossType === 'vespo' ? vespoWeight(logWeight, a, options) : 0;
+    const token = tokenLoss(ratio, a, logprob, phi, options);
+    const kept = a >= 0 || offPolicyMaskThreshold === null || gap <= offPolicyMaskThreshold ? 1 : 0;
+    const scale = lossType === 'vespo' ? kept : kept * (sampler?.used_T[t] ?? 1);
+    let value = token.value * scale;
+    let derivative = token.derivative * scale;
+    if (!holdsRatio(lossType)) derivative *= ratio;
+    if (perSequence && !holdsRatio(lossType)) {
+      byLogRatio += weight * derivative;
+      derivative = 0;
+    }
+    if (reference_T !== undefined) {
+      const kl = klTerm(klEstimator, reference_T[t]! - logprob);
+      if (useBiasCorrectionKl) {
+        const correction = correctedBySequence ? ratio : ratios.token_T[t]!;
+        kl.value *= correction;
+        kl.derivative *= correction;
+        if (correctedBySequence) byLogRatio += weight * beta * kl.value;
+        else kl.derivative += kl.value;
+      }
+      value += beta * kl.value;
+      derivative += beta * kl.derivative;
+      row.kl = (row.kl ?? 0) + kl.value;
+    }
+    result.loss += weight * value;
+    gradient_T[t] = weight * derivative;
+    row.tokens += 1;
+    row.ratio += ratios.token_T[t]!;
+    row.phi += phi;
+    if (token.clipped === 'low') row.low += 1;
+    if (token.clipped === 'high') row.high += 1;
+  }
+  if (lossType === 'vespo' && typeof advantage === 'number')
+    row.phi = vespoWeight(logWeight, advantage, options);
+  result.rows.push(row);
+  if (byLogRatio === 0) return gradient_T;
+  return gradient_T.map((own, t) => (counted_T[t] === true ? own + byLogRatio / row.tokens : 0));
+}
+
+/** Ratio of the trainer to the sampler, where it is asked for. */
+function correctionOf(sequence: Sequence, options: LossOptions): SamplerRatios | undefined {
+  const { logprobs_T, counted_T, old_T, sampler_T } = sequence;
+  const correction = options.importanceSamplingCorrection;
+  if (correction === null || sampler_T === undefined) return undefined;
+  return samplerRatios(old_T ?? logprobs_T, sampler_T, counted_T, correction);
+}
+
+function emptyTally(
+  { advantage, counted_T }: Sequence,
+  options: LossOptions,
+  sampler: SamplerRatios | undefined,
+): RowTally {
+  const ratios = [...(sampler?.raw_T ?? [])].map((raw, t) => ({ raw, used: sampler!.used_T[t]! }));
+  const bySequence = options.importanceSamplingCorrection?.mode.startsWith('sequence') === true;
+  return {
+    oneAdvantage: typeof advantage === 'number',
+    tokens: 0,
+    ratio: 0,
+    low: 0,
+    high: 0,
+    kl: undefined,
+    phi: 0,
+    sampler: bySequence ? ratios.slice(0, 1) : ratios.filter((_, t) => counted_T[t] === true),
+    differences: sampler?.differences ?? [],
+  };
+}
+
+function countedTokens(
+  { mask, truncated }: LossBatch,
+  options: LossOptions,
+  i: number,
+  length: number,
+): boolean[] {
+  const dropped = options.maskTruncatedCompletions && truncated?.[i] === true;
+  return Array.from({ length }, (_, t) => !dropped && mask?.[i]?.[t] !== 0);
+}
+
+/** What each sequence's sum of token losses is divided by: D_i of `policyLoss`. */
+function makeDivisors(
+  counted: readonly (readonly boolean[])[],
+  { lossType, maxCompletionLength }: LossOptions,
+  window: AccumulationWindow | undefined,
+): number[] {
+  const counts = counted.map((counted_T) => counted_T.filter(Boolean).length);
+  const tokens = counts.reduce((sum, count) => sum + count, 0);
+  const {
+    gradientAccumulationSteps: calls,
+    stepsPerGeneration,
+    itemsInBatch,
+  } = window ?? { gradientAccumulationSteps: 1, stepsPerGeneration: 1, itemsInBatch: tokens };
+  const rows = counted.length * calls;
+  switch (lossType) {
+    case 'grpo':
+    case 'sapo':
+      return counts.map((count) => Math.max(count, 1) * rows);
+    case 'bnpo':
+      return counts.map(() => Math.max(tokens, 1) * calls);
+    case 'dr_grpo':
+      return counts.map(() => rows * (maxCompletionLength ?? Number.NaN));
+    case 'luspo':
+      return counts.map(() => rows);
+    case 'dapo':
+    case 'cispo':
+    case 'vespo':
+      return counts.map(() => (Math.max(itemsInBatch, 1) * calls) / stepsPerGeneration);
+    default:
+      return lossType satisfies never;
+  }
 }
 
 /**
@@ -132,7 +269,7 @@ function clipBound(ratio: number, advantage: number, epsilon: number | undefined
 export function crossEntropyLoss(options: { denominator?: number | undefined } = {}): Loss {
   checkDenominator(options.denominator);
   return (logprobs) => {
-    const tokens = countTokens(logprobs);
+    const tokens = logprobs.reduce((count, sequence) => count + sequence.length, 0);
     const denominator = options.denominator ?? Math.max(tokens, 1);
     let sum = 0;
     for (const sequence of logprobs) for (const logprob of sequence) sum -= logprob;
@@ -147,8 +284,46 @@ export function crossEntropyLoss(options: { denominator?: number | undefined } =
   };
 }
 
-function countTokens(logprobs: readonly ArrayLike<number>[]): number {
-  return logprobs.reduce((count, sequence) => count + sequence.length, 0);
+/** That the batch holds what the options need. */
+function checkData(batch: LossBatch, options: LossOptions): void {
+  const needs = (name: string, value: string, data: string): R3Error =>
+    new R3Error(
+      'config',
+      'bad-option',
+      `${name}: expected ${value} without ${data}; give them, or turn it off`,
+    );
+  if (options.beta > 0 && batch.referenceLogprobs === undefined) {
+    throw needs('beta', `0, got ${options.beta},`, 'reference log-probabilities');
+  }
+  if (options.importanceSamplingCorrection !== null && batch.samplerLogprobs === undefined) {
+    throw needs('importanceSamplingCorrection', 'none', "the sampler's log-probabilities");
+  }
+  if (options.maskTruncatedCompletions && batch.truncated === undefined) {
+    throw needs('maskTruncatedCompletions', 'false', 'a list of the completions that were cut off');
+  }
+  if (batch.window === undefined) return;
+  const { gradientAccumulationSteps, stepsPerGeneration, itemsInBatch } = batch.window;
+  for (const [name, value] of Object.entries({ gradientAccumulationSteps, stepsPerGeneration })) {
+    if (!(Number.isInteger(value) && value >= 1))
+      throw badOption(name, 'a whole number of at least 1', value);
+  }
+  if (!(Number.isInteger(itemsInBatch) && itemsInBatch >= 0)) {
+    throw badOption('itemsInBatch', 'a whole number of at least 0', itemsInBatch);
+  }
+}
+
+function checkShapes(batch: LossBatch, logprobs: Rows): void {
+  checkLength('advantages', batch.advantages.length, logprobs.length);
+  batch.advantages.forEach((advantage, i) => {
+    if (typeof advantage !== 'number') checkLength(`advantages[${i}]`, advantage.length, logprobs[i]!.length);
+  });
+  for (const name of ['oldLogprobs', 'samplerLogprobs', 'referenceLogprobs', 'mask'] as const) {
+    const given = batch[name];
+    if (given === undefined) continue;
+    checkLength(name, given.length, logprobs.length);
+    given.forEach((row, i) => checkLength(`${name}[${i}]`, row.length, logprobs[i]!.length));
+  }
+  if (batch.truncated !== undefined) checkLength('truncated', batch.truncated.length, logprobs.length);
 }
 
 function checkDenominator(denominator: number | undefined): void {
@@ -159,16 +334,6 @@ function checkDenominator(denominator: number | undefined): void {
 
 function badOption(name: string, expected: string, got: number): R3Error {
   return new R3Error('config', 'bad-option', `${name}: expected ${expected}, got ${got}`);
-}
-
-function checkShape(
-  name: string,
-  given: readonly ArrayLike<number>[] | undefined,
-  logprobs: readonly ArrayLike<number>[],
-): void {
-  if (given === undefined) return;
-  checkLength(name, given.length, logprobs.length);
-  given.forEach((sequence, i) => checkLength(`${name}[${i}]`, sequence.length, logprobs[i]?.length ?? 0));
 }
 
 function checkLength(name: string, got: number, expected: number): void {
