@@ -2,7 +2,7 @@
  * What the policy loss reports beside its value: TRL 1.13's metric names with its definitions, and a few of our own.
  *
  * A share over tokens becomes one over sequences where a sequence has one ratio for all its tokens. What cannot be
- * measured (no token, no reference) has no entry. The loss fills one `RowTally` per sequence.
+ * measured (no token, no reference) has no entry. The loss fills the tally as it goes.
  */
 import { isClipped, type LossOptions } from './loss-options.ts';
 
@@ -11,17 +11,25 @@ export interface RowTally {
   tokens: number;
   /** The sequence has one advantage for all its tokens. */
   oneAdvantage: boolean;
-  ratio: number;
+  /** Tokens whose ratio is beyond a bound. */
   low: number;
   high: number;
-  /** After the bias correction; undefined without a reference. */
-  kl: number | undefined;
   /** VESPO's weight: of the sequence, or the sum over tokens where each has its own advantage. */
   phi: number;
   /** Of its tokens, or one for the sequence: the ratio of trainer to sampler before and after the bounds. */
   sampler: { raw: number; used: number }[];
   /** |old - sampler| of the scored tokens. */
   differences: readonly number[];
+}
+
+/** Sums over the batch, in its order. */
+export interface LossTally {
+  loss: number;
+  /** Of each token's ratio. */
+  ratio: number;
+  /** After the bias correction; null without a reference. */
+  kl: number | null;
+  rows: RowTally[];
 }
 
 /**
@@ -40,17 +48,15 @@ export interface RowTally {
  * | sampling/importance_sampling_affected | share that the bounds changed |
  */
 export function lossMetrics(
-  loss: number,
-  rows: readonly RowTally[],
+  { loss, ratio, kl, rows }: LossTally,
   { lossType, epsilon, importanceSamplingLevel, importanceSamplingCorrection }: LossOptions,
 ): Record<string, number> {
   const tokens = total(rows.map((row) => row.tokens));
   const metrics: Record<string, number> = { loss, tokens };
   if (rows.length === 0) return metrics;
   if (tokens > 0) {
-    metrics['ratioMean'] = total(rows.map((row) => row.ratio)) / tokens;
-    const kls = rows.map((row) => row.kl).filter((kl) => kl !== undefined);
-    if (kls.length > 0) metrics['kl'] = total(kls) / tokens;
+    metrics['ratioMean'] = ratio / tokens;
+    if (kl !== null) metrics['kl'] = kl / tokens;
   }
 
   const oneAdvantage = rows.every((row) => row.oneAdvantage);

@@ -9,40 +9,11 @@
 import type { Loss } from '../engine/engine.ts';
 import { R3Error } from '../lib/errors.ts';
 import { klTerm } from './kl.ts';
-import { lossMetrics, type RowTally } from './loss-metrics.ts';
+import { checkData, checkShapes, type AccumulationWindow, type LossBatch, type Rows } from './loss-batch.ts';
+import { lossMetrics, type LossTally, type RowTally } from './loss-metrics.ts';
 import { checkLossOptions, type LossOptions } from './loss-options.ts';
 import { meanGap, policyRatios, samplerRatios, type SamplerRatios } from './ratios.ts';
 import { holdsRatio, tokenLoss, vespoLogWeight, vespoWeight } from './token-loss.ts';
-
-type Rows = readonly ArrayLike<number>[];
-
-/** What is known of each sequence beforehand, in the order of the datums; lists within have one entry per trained token. */
-export interface LossBatch {
-  /** One number per sequence, or one per token of it. */
-  advantages: readonly (number | ArrayLike<number>)[];
-  /** Of the policy that sampled, as the trainer computes them. Default: the current ones, without gradient (ratio 1). */
-  oldLogprobs?: Rows | undefined;
-  /** As the sampler reported them; NaN where it did not. Needed for `importanceSamplingCorrection`. */
-  samplerLogprobs?: Rows | undefined;
-  /** Of the frozen start model. Needed when beta > 0. */
-  referenceLogprobs?: Rows | undefined;
-  /** 0: a trained position that does not count, such as a token that a tool wrote. Default: all count. */
-  mask?: Rows | undefined;
-  /** Which sequences were cut off. Needed for `maskTruncatedCompletions`. */
-  truncated?: readonly boolean[] | undefined;
-  /** Default: this call is the whole step. */
-  window?: AccumulationWindow | undefined;
-}
-
-/** How a call stands in a step that is accumulated over several calls, in TRL's terms. */
-export interface AccumulationWindow {
-  /** Calls in this step. */
-  gradientAccumulationSteps: number;
-  /** Calls that one generation of samples is cut into. */
-  stepsPerGeneration: number;
-  /** Tokens that count in that generation: TRL's num_items_in_batch. */
-  itemsInBatch: number;
-}
 
 /**
  * Loss of a batch of B sequences i with tokens t, m_it of which count (1 or 0):
@@ -81,12 +52,11 @@ export function preciseLoss(batch: LossBatch, options: LossOptions): (logprobs: 
     checkShapes(batch, logprobs);
     const counted = logprobs.map((logprobs_T, i) => countedTokens(batch, options, i, logprobs_T.length));
     const divisors = makeDivisors(counted, options, batch.window);
-    const result = { loss: 0, rows: [] as RowTally[] };
+    const tally: LossTally = { loss: 0, ratio: 0, kl: null, rows: [] };
     const gradients = logprobs.map((logprobs_T, i) =>
-      addSequence(result, sequenceOf(batch, i, logprobs_T, counted[i]!, divisors[i]!), options),
+      addSequence(tally, sequenceOf(batch, i, logprobs_T, counted[i]!, divisors[i]!), options),
     );
-    const { loss, rows } = result;
-    return { loss, gradients, metrics: lossMetrics(loss, rows, options) };
+    return { loss: tally.loss, gradients, metrics: lossMetrics(tally, options) };
   };
 }
 
@@ -124,16 +94,13 @@ function sequenceOf(
   };
 }
 
-/** Adds a sequence's loss and its tally to the result; returns the derivative by each of its log-probabilities. */
-function addSequence(
-  result: { loss: number; rows: RowTally[] },
-  sequence: Sequence,
-  options: LossOptions,
-): Float64Array {
+/** Adds a sequence to the tally; returns the derivative by each of its log-probabilities. */
+function addSequence(tally: LossTally, sequence: Sequence, options: LossOptions): Float64Array {
   const { logprobs_T, advantage, counted_T, old_T, sampler_T, reference_T } = sequence;
   const { beta, klEstimator, lossType, offPolicyMaskThreshold, useBiasCorrectionKl } = options;
   const perSequence = options.importanceSamplingLevel === 'sequence';
   const correctedBySequence = perSequence && options.trlCompat;
+  const throughRatio = !holdsRatio(lossType);
   const weight = 1 / sequence.divisor;
   const ratios = policyRatios(logprobs_T, old_T, counted_T, options.importanceSamplingLevel);
   const sampler = correctionOf(sequence, options);
@@ -155,9 +122,8 @@ function addSequence(
     const kept = a >= 0 || offPolicyMaskThreshold === null || gap <= offPolicyMaskThreshold ? 1 : 0;
     const scale = lossType === 'vespo' ? kept : kept * (sampler?.used_T[t] ?? 1);
     let value = token.value * scale;
-    let derivative = token.derivative * scale;
-    if (!holdsRatio(lossType)) derivative *= ratio;
-    if (perSequence && !holdsRatio(lossType)) {
+    let derivative = token.derivative * scale * (throughRatio ? ratio : 1);
+    if (throughRatio && perSequence) {
       byLogRatio += weight * derivative;
       derivative = 0;
     }
@@ -172,20 +138,22 @@ function addSequence(
       }
       value += beta * kl.value;
       derivative += beta * kl.derivative;
-      row.kl = (row.kl ?? 0) + kl.value;
+      tally.kl = (tally.kl ?? 0) + kl.value;
     }
-    result.loss += weight * value;
     gradient_T[t] = weight * derivative;
+    tally.loss += weight * value;
+    tally.ratio += ratios.token_T[t]!;
     row.tokens += 1;
-    row.ratio += ratios.token_T[t]!;
     row.phi += phi;
     if (token.clipped === 'low') row.low += 1;
     if (token.clipped === 'high') row.high += 1;
   }
-  if (lossType === 'vespo' && typeof advantage === 'number')
+  if (lossType === 'vespo' && typeof advantage === 'number') {
     row.phi = vespoWeight(logWeight, advantage, options);
-  result.rows.push(row);
+  }
+  tally.rows.push(row);
   if (byLogRatio === 0) return gradient_T;
+  // d log ratio / d logp_t = 1 / tokens: the sequence's ratio is a mean of logs.
   return gradient_T.map((own, t) => (counted_T[t] === true ? own + byLogRatio / row.tokens : 0));
 }
 
@@ -207,10 +175,8 @@ function emptyTally(
   return {
     oneAdvantage: typeof advantage === 'number',
     tokens: 0,
-    ratio: 0,
     low: 0,
     high: 0,
-    kl: undefined,
     phi: 0,
     sampler: bySequence ? ratios.slice(0, 1) : ratios.filter((_, t) => counted_T[t] === true),
     differences: sampler?.differences ?? [],
@@ -284,48 +250,6 @@ export function crossEntropyLoss(options: { denominator?: number | undefined } =
   };
 }
 
-/** That the batch holds what the options need. */
-function checkData(batch: LossBatch, options: LossOptions): void {
-  const needs = (name: string, value: string, data: string): R3Error =>
-    new R3Error(
-      'config',
-      'bad-option',
-      `${name}: expected ${value} without ${data}; give them, or turn it off`,
-    );
-  if (options.beta > 0 && batch.referenceLogprobs === undefined) {
-    throw needs('beta', `0, got ${options.beta},`, 'reference log-probabilities');
-  }
-  if (options.importanceSamplingCorrection !== null && batch.samplerLogprobs === undefined) {
-    throw needs('importanceSamplingCorrection', 'none', "the sampler's log-probabilities");
-  }
-  if (options.maskTruncatedCompletions && batch.truncated === undefined) {
-    throw needs('maskTruncatedCompletions', 'false', 'a list of the completions that were cut off');
-  }
-  if (batch.window === undefined) return;
-  const { gradientAccumulationSteps, stepsPerGeneration, itemsInBatch } = batch.window;
-  for (const [name, value] of Object.entries({ gradientAccumulationSteps, stepsPerGeneration })) {
-    if (!(Number.isInteger(value) && value >= 1))
-      throw badOption(name, 'a whole number of at least 1', value);
-  }
-  if (!(Number.isInteger(itemsInBatch) && itemsInBatch >= 0)) {
-    throw badOption('itemsInBatch', 'a whole number of at least 0', itemsInBatch);
-  }
-}
-
-function checkShapes(batch: LossBatch, logprobs: Rows): void {
-  checkLength('advantages', batch.advantages.length, logprobs.length);
-  batch.advantages.forEach((advantage, i) => {
-    if (typeof advantage !== 'number') checkLength(`advantages[${i}]`, advantage.length, logprobs[i]!.length);
-  });
-  for (const name of ['oldLogprobs', 'samplerLogprobs', 'referenceLogprobs', 'mask'] as const) {
-    const given = batch[name];
-    if (given === undefined) continue;
-    checkLength(name, given.length, logprobs.length);
-    given.forEach((row, i) => checkLength(`${name}[${i}]`, row.length, logprobs[i]!.length));
-  }
-  if (batch.truncated !== undefined) checkLength('truncated', batch.truncated.length, logprobs.length);
-}
-
 function checkDenominator(denominator: number | undefined): void {
   if (denominator !== undefined && !(denominator > 0 && denominator < Infinity)) {
     throw badOption('denominator', 'a finite number above 0, or none', denominator);
@@ -334,14 +258,4 @@ function checkDenominator(denominator: number | undefined): void {
 
 function badOption(name: string, expected: string, got: number): R3Error {
   return new R3Error('config', 'bad-option', `${name}: expected ${expected}, got ${got}`);
-}
-
-function checkLength(name: string, got: number, expected: number): void {
-  if (got !== expected) {
-    throw new R3Error(
-      'engine',
-      'bad-shape',
-      `${name}: expected length ${expected}, as the log-probabilities, got ${got}`,
-    );
-  }
 }
