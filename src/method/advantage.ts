@@ -100,15 +100,8 @@ function estimate(rewards_P_G: Rewards, options: AdvantageOptions): (number | nu
       });
     }
     case 'rloo': {
-      const advantages_P_G = rewards_P_G.map((rewards_G) => {
-        const scored = rewards_G.filter((reward) => reward !== null);
-        const total = sum(scored);
-        return rewards_G.map((reward) => {
-          if (reward === null || scored.length < 2) return reward === null ? null : Number.NaN;
-          return reward - (total - reward) / (scored.length - 1);
-        });
-      });
-      const whole = options.normalizeAdvantages ? normalised(advantages_P_G) : advantages_P_G;
+      const against_P_G = rewards_P_G.map(againstOthers);
+      const whole = options.normalizeAdvantages ? normalised(against_P_G) : against_P_G;
       return mapScored(whole, (advantage) => (Number.isNaN(advantage) ? 0 : advantage));
     }
     case 'reinforce++':
@@ -123,6 +116,15 @@ function estimate(rewards_P_G: Rewards, options: AdvantageOptions): (number | nu
     default:
       return options.estimator satisfies never;
   }
+}
+
+/** Each reward less the mean of the other scored ones; NaN where there is no other. */
+function againstOthers(rewards_G: readonly (number | null)[]): (number | null)[] {
+  const scored = rewards_G.filter((reward) => reward !== null);
+  const total = sum(scored);
+  return rewards_G.map((reward) =>
+    reward === null ? null : reward - (total - reward) / (scored.length - 1),
+  );
 }
 
 /** (x - mean) / (std + 1e-4) over the batch; NaN is left out of both and stays. */
