@@ -239,6 +239,8 @@ test('delta also caps a large ratio of a negative advantage; epsilonHigh widens 
   );
   expect(loss).toBeCloseTo((-1.3 - 0.5 - 1.1 + 1.5 + 0.8 + 1.1) / 6, 12);
   expect(gradients[0]).toEqual(f32(0, -0.5 / 6, -1.1 / 6));
+  const lowest = lossOf(spread, { epsilon: 0.2, delta: 1.15, lossType: 'bnpo' }, ...ones);
+  expect(lowest.loss).toBeCloseTo((-1.15 - 0.5 - 1.1 + 1.2 + 0.8 + 1.1) / 6, 12);
   const capped = lossOf(spread, { epsilon: 0.2, delta: 1.3, lossType: 'bnpo' }, ...ones);
   expect(capped.loss).toBeCloseTo((-1.2 - 0.5 - 1.1 + 1.3 + 0.8 + 1.1) / 6, 12);
   expect(capped.gradients[1]![0]).toBe(0);
