@@ -431,11 +431,11 @@ function shortest(samples: readonly TrainedSample[]): TrainedSample | undefined 
 }
 
 /** Names as in the engine's interface. */
-function optionsInUse(sampling: PlayerOptions, { adam, beta }: TrainOptions): string[] {
+function optionsInUse(sampling: PlayerOptions, { adam, loss }: TrainOptions): string[] {
   const given = Object.entries({ ...sampling, ...adam }).filter(
     ([, value]) => value !== undefined && value !== 0,
   );
-  return ['seed', 'learningRate', ...given.map(([name]) => name), ...(beta > 0 ? ['reference'] : [])];
+  return ['seed', 'learningRate', ...given.map(([name]) => name), ...(loss.beta > 0 ? ['reference'] : [])];
 }
 
 /** Failed attempts with their verdicts. One that was cut off was not judged by the verifier. */

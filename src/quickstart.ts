@@ -23,6 +23,7 @@ import { audit, requireAudit, type AuditCheck } from './audit.ts';
 import { beforeAfter, FIXED_TEXT, type BeforeAfter } from './method/controls.ts';
 import { passed, type Episode } from './method/episode.ts';
 import { hintWarnings, klWarnings } from './method/metrics.ts';
+import { defaultLossOptions } from './method/loss-options.ts';
 import type { DescribedReflection, ReflectionProfile } from './method/profile.ts';
 import { makePlayer, type Player } from './player.ts';
 import { createRun, type Run } from './runs/run.ts';
@@ -82,8 +83,7 @@ export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): T
     learningRate: 3e-4,
     schedule: { kind: 'linear', warmupSteps: 5, flatSteps: 0, floor: 0.1 },
     adam: { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
-    beta: 0.2,
-    lossType: 'bnpo',
+    loss: { ...defaultLossOptions(), beta: 0.2, lossType: 'bnpo' },
     checkpointEvery: 50,
   };
 }

@@ -44,7 +44,11 @@ const CHOICES: Record<string, Partial<TrainOptions> & { player?: Partial<PlayerO
   },
   'several retries': { retriesPerReflection: 3 },
   'several rounds': { rounds: 3 },
-  'several iterations': { numIterations: 2, epsilon: 0.2 },
+  'several iterations': { numIterations: 2, loss: { ...options.loss, epsilon: 0.2 } },
+  'GSPO, leave-one-out': {
+    loss: { ...options.loss, importanceSamplingLevel: 'sequence' },
+    advantages: { ...options.advantages, estimator: 'rloo' },
+  },
   distillation: { distillationRate: 1e-4 },
   'the attempt dropped': { player: { dropAttempt: true }, trainTokens: 'both' },
   'GRPO on retries': { method: 'retries' },

@@ -21,14 +21,15 @@ import {
   defaultAdvantageOptions,
   groupSignal,
   shuffledRewards,
-  type ScaleRewards,
+  type AdvantageOptions,
 } from './method/advantage.ts';
-import { PAPER_CHOICES, type Choices } from './method/choices.ts';
+import { checkChoices, PAPER_CHOICES, type Choices } from './method/choices.ts';
 import { noteReference, trainedSequences, type Trained } from './method/datum.ts';
 import { passed, type Episode, type Failure, type Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import { crossEntropyLoss, policyLoss } from './method/loss.ts';
-import { defaultLossOptions, type LossType } from './method/loss-options.ts';
+import type { LossBatch } from './method/loss-batch.ts';
+import { checkLossOptions, defaultLossOptions, type LossOptions } from './method/loss-options.ts';
 import { firstTryMetrics, stepMetrics } from './method/metrics.ts';
 import type { Player } from './player.ts';
 import type { Run } from './runs/run.ts';
@@ -42,12 +43,8 @@ export interface TrainOptions extends Choices {
   adam: { beta1: number; beta2: number; epsilon: number; weightDecay: number; maxGradNorm: number };
   /** Updates from one step's episodes (TRL's num_iterations). */
   numIterations: number;
-  /** Weight of the KL term to the start model, estimator k3. */
-  beta: number;
-  lossType: LossType;
-  /** Clip range of the ratio; it is 1 with one update per batch. */
-  epsilon: number | null;
-  scaleRewards: ScaleRewards;
+  loss: LossOptions;
+  advantages: AdvantageOptions;
   /** The control: rewards permuted within each group. */
   shuffleRewards: boolean;
   /** A checkpoint every so many steps, and how many of them are kept. */
@@ -108,6 +105,8 @@ export async function train<P extends Problem>(
   controls: TrainControls = {},
 ): Promise<number> {
   const { engine } = player;
+  checkChoices(options);
+  checkLossOptions(options.loss);
   requireEnough(failures, options);
   const { checkpoint } = run.latestCheckpoint();
   if (checkpoint !== null) await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
@@ -251,8 +250,7 @@ function setAdvantages(groups: readonly Episode[][], options: TrainOptions, step
   let rewards = groups.map((group) => group.map((episode) => episode.reward));
   if (options.shuffleRewards)
     rewards = shuffledRewards(rewards, makeRng(hash32(options.seed, SHUFFLE_STREAM, step)));
-  const chosen = { ...defaultAdvantageOptions(), scaleRewards: options.scaleRewards };
-  const advantages_P_G = advantages(rewards, chosen);
+  const advantages_P_G = advantages(rewards, options.advantages);
   groups.forEach((group, g) => {
     const isKept = options.zeroVariance === 'keep' || isMixed(group);
     group.forEach((episode, i) => (episode.advantage = isKept ? (advantages_P_G[g]?.[i] ?? null) : null));
@@ -296,24 +294,20 @@ async function learn(
   const datums = trained.map(({ datum }) => datum);
   const isSupervised = options.method === 'rejection-sampling';
   const referenceLogprobs =
-    options.beta > 0 && !isSupervised
+    options.loss.beta > 0 && !isSupervised
       ? await engine.logprobs(datums, { temperature, weights: 'reference' })
       : undefined;
   referenceLogprobs?.forEach((logprobs, i) => noteReference(trained[i] as Rewarded, logprobs));
+  const batch: LossBatch = {
+    advantages: trained.map((t) => t.advantage),
+    samplerLogprobs: trained.map((t) => t.sampledLogprobs),
+    referenceLogprobs,
+    truncated: trained.map((t) => t.truncated),
+  };
   let oldLogprobs: readonly Float32Array[] | undefined;
   let metrics: Record<string, number> = {};
   for (let iteration = 0; iteration < options.numIterations; iteration++) {
-    const loss = isSupervised
-      ? crossEntropyLoss()
-      : policyLoss(
-          { advantages: trained.map((t) => t.advantage), oldLogprobs, referenceLogprobs },
-          {
-            ...defaultLossOptions(),
-            beta: options.beta,
-            lossType: options.lossType,
-            epsilon: options.epsilon,
-          },
-        );
+    const loss = isSupervised ? crossEntropyLoss() : policyLoss({ ...batch, oldLogprobs }, options.loss);
     const result = await engine.forwardBackward(datums, loss, { temperature });
     oldLogprobs ??= result.logprobs;
     const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
@@ -357,10 +351,8 @@ export function defaultTrainOptions(): TrainOptions {
     schedule: { kind: 'cosine', warmupSteps: 3, flatSteps: 0, floor: 0 },
     adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
     numIterations: 1,
-    beta: 0.001,
-    lossType: 'grpo',
-    epsilon: null,
-    scaleRewards: 'group',
+    loss: defaultLossOptions(),
+    advantages: defaultAdvantageOptions(),
     shuffleRewards: false,
     checkpointEvery: 50,
     keepCheckpoints: 2,

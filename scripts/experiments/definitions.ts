@@ -27,7 +27,7 @@ export interface Experiment {
 }
 
 const quick = quickstartTrainOptions(1, false);
-const { failuresPerStep, mining } = quick;
+const { failuresPerStep, loss, mining } = quick;
 const DEFAULT: Arm = { name: 'paper', label: 'reflections rewarded, frozen failures' };
 
 /** A step of the quick start samples a reflection and a retry for each episode; one of attempts samples attempts alone. */
@@ -110,10 +110,10 @@ export const EXPERIMENTS: readonly Experiment[] = [
     title: 'The KL term',
     question: 'How much does the weight of the KL term hold back or protect?',
     arms: [
-      { name: 'none', label: 'beta 0', train: { beta: 0 } },
-      { name: 'small', label: 'beta 0.05', train: { beta: 0.05 } },
+      { name: 'none', label: 'beta 0', train: { loss: { ...loss, beta: 0 } } },
+      { name: 'small', label: 'beta 0.05', train: { loss: { ...loss, beta: 0.05 } } },
       { ...DEFAULT, label: 'beta 0.2' },
-      { name: 'large', label: 'beta 0.4', train: { beta: 0.4 } },
+      { name: 'large', label: 'beta 0.4', train: { loss: { ...loss, beta: 0.4 } } },
     ],
   },
   {

@@ -60,7 +60,7 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
   const plan = planMemory(config, {
     dtype: flags.dtype,
     training,
-    reference: options.beta > 0,
+    reference: options.loss.beta > 0,
     workload: {
       sampledTokens: options.failuresPerStep * PROMPT_TOKENS + tokens.sampled,
       trainedTokens: tokens.trained,
@@ -133,7 +133,7 @@ function stepTokens(
 async function estimateSeconds(
   parameters: number,
   { sampled, trained }: StepTokens,
-  { beta }: TrainOptions,
+  { loss: { beta } }: TrainOptions,
   flags: TrainFlags,
   io: Io,
 ): Promise<number> {

@@ -115,7 +115,7 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
       '--raw: expected --prompt, got --tokens, which are encoded already',
     ],
     [['train', '--adam-beta2', '1'], '--adam-beta2: expected a number of at least 0, below 1, got "1"'],
-    [['train', '--scale-rewards', 'batch'], '--scale-rewards: expected group or none, got "batch"'],
+    [['train', '--scale-rewards', 'mean'], '--scale-rewards: expected group, batch or none, got "mean"'],
     [['generate'], "missing required argument 'model'"],
     [
       ['generate', 'm', '--prompt', 'a', '--tokens', 'b'],

@@ -18,43 +18,33 @@ import {
 } from './train-config.ts';
 import { define } from './train.ts';
 
-const flags: TrainFlags = {
-  dtype: 'f32',
-  temperature: 1,
-  samples: 2,
-  maxPerProblem: 1,
-  keepFailures: 'majority',
-  method: 'reflect',
-  trainTokens: 'both',
-  refreshEvery: 20,
-  retriesPerReflection: 1,
-  retryReward: 'any',
-  rounds: 2,
-  zeroVariance: 'refill',
-  distillationRate: 1e-6,
-  audit: true,
-  steps: 10,
-  numIterations: 2,
-  failuresPerStep: 4,
-  numGenerations: 16,
-  learningRate: 1e-5,
-  schedule: 'linear',
-  warmupSteps: 2,
-  flatSteps: 3,
-  floor: 0.2,
-  adamBeta1: 0.8,
-  adamBeta2: 0.98,
-  adamEpsilon: 1e-7,
-  weightDecay: 0.01,
-  maxGradNorm: 2,
-  beta: 0,
-  lossType: 'dapo',
-  epsilon: 0.2,
-  scaleRewards: 'none',
-  checkpointEvery: 5,
-  seed: 9,
-  shuffleRewards: true,
+const unusedIo: Io = {
+  write: () => undefined,
+  note: () => undefined,
+  status: { write: () => undefined },
+  env: {},
+  stopSignal: () => new AbortController().signal,
+  openInput: () => {
+    throw new Error('no input here');
+  },
+  exitCode: 0,
 };
+
+/** The command as it was given, and its flags. */
+function parsed(text: string): { command: Command; flags: TrainFlags } {
+  const command = new Command().exitOverride();
+  define(command, unusedIo);
+  command.action(() => undefined);
+  command.parse(text.trim().split(/\s+/), { from: 'user' });
+  return { command, flags: command.opts<TrainFlags>() };
+}
+
+const { flags } = parsed(`
+  --samples 2 --keep-failures majority --train-tokens both --refresh-every 20 --retry-reward any --rounds 2
+  --zero-variance refill --distillation-rate 1e-6 --steps 10 --num-iterations 2 --failures-per-step 4
+  --num-generations 16 --learning-rate 1e-5 --schedule linear --warmup-steps 2 --flat-steps 3 --floor 0.2
+  --adam-beta1 0.8 --adam-beta2 0.98 --adam-epsilon 1e-7 --weight-decay 0.01 --max-grad-norm 2
+  --beta 0 --loss-type dapo --epsilon 0.2 --scale-rewards none --checkpoint-every 5 --seed 9 --shuffle-rewards`);
 
 const config: TrainConfig = {
   version: 1,
@@ -115,10 +105,8 @@ test('each flag of the loop has its place in the options', () => {
     learningRate: 1e-5,
     schedule: { kind: 'linear', warmupSteps: 2, flatSteps: 3, floor: 0.2 },
     adam: { beta1: 0.8, beta2: 0.98, epsilon: 1e-7, weightDecay: 0.01, maxGradNorm: 2 },
-    beta: 0,
-    lossType: 'dapo',
-    epsilon: 0.2,
-    scaleRewards: 'none',
+    loss: { ...defaultTrainOptions().loss, beta: 0, lossType: 'dapo', epsilon: 0.2 },
+    advantages: { ...defaultTrainOptions().advantages, scaleRewards: 'none' },
     shuffleRewards: true,
     checkpointEvery: 5,
   });
@@ -155,11 +143,8 @@ test('a warm-up below one is a share of all steps, as in TRL; a broken number of
   expect(() => warmup(2.5)).toThrow(/--warmup-steps: expected a whole number, or a share below 1, got 2\.5/);
 });
 
-test('a preset sets what the command line does not, and the source of each value is known', async () => {
-  const command = new Command().exitOverride();
-  define(command, unusedIo);
-  command.action(() => undefined);
-  await command.parseAsync(['--model', 'm', '--preset', 'paper', '--beta', '0.1'], { from: 'user' });
+test('a preset sets what the command line does not, and the source of each value is known', () => {
+  const { command } = parsed('--model m --preset paper --beta 0.1');
   const preset = findPreset('paper');
   applyPreset(command, preset);
   const set = command.opts<TrainFlags>();
@@ -179,29 +164,10 @@ test('a preset sets what the command line does not, and the source of each value
   });
 });
 
-const unusedIo: Io = {
-  write: () => undefined,
-  note: () => undefined,
-  status: { write: () => undefined },
-  env: {},
-  stopSignal: () => new AbortController().signal,
-  openInput: () => {
-    throw new Error('no input here');
-  },
-  exitCode: 0,
-};
-
-test('the command in the documents that repeats the quick start has the options of the quick start', async () => {
+test('the command in the documents that repeats the quick start has the options of the quick start', () => {
   const document = readFileSync(new URL('../../docs/training.md', import.meta.url), 'utf8');
   const text = /r3 train (--task countdown (?:.|\\\n)*?)\n\n/.exec(document)?.[1] ?? '';
-  let given: TrainFlags | undefined;
-  const command = new Command().exitOverride();
-  define(command, unusedIo);
-  command.action((parsed: TrainFlags) => {
-    given = parsed;
-  });
-  await command.parseAsync(text.replaceAll('\\', ' ').trim().split(/\s+/), { from: 'user' });
-  if (given === undefined) throw new Error('the command did not run');
+  const given = parsed(text.replaceAll('\\', ' ')).flags;
   expect(trainOptionsOf(given)).toEqual(quickstartTrainOptions(1, false));
   expect(playerOptions(given, 1)).toMatchObject({
     temperature: 1,

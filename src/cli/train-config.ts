@@ -9,13 +9,19 @@ import { z } from 'zod';
 import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import { explainIssue, showValue } from '../lib/json.ts';
-import { SCALE_REWARDS } from '../method/advantage.ts';
-import { LOSS_TYPES } from '../method/loss-options.ts';
 import { TOLD, type PlayerOptions } from '../player.ts';
 import type { RunConfig } from '../runs/run.ts';
 import type { Choices } from '../method/choices.ts';
 import { defaultTrainOptions, samplesProblems, type TrainOptions } from '../train.ts';
 import { choiceFields, choicesOf, type ChoiceFlags } from './choice-options.ts';
+import {
+  advantageOptionsOf,
+  advantageSchema,
+  lossOptionsOf,
+  lossSchema,
+  type AdvantageFlags,
+  type LossFlags,
+} from './loss-options.ts';
 import {
   optimizerOf,
   usageError,
@@ -25,7 +31,8 @@ import {
   type PlayerFlags,
 } from './options.ts';
 
-export interface TrainFlags extends EngineFlags, LoraFlags, OptimizerFlags, PlayerFlags, ChoiceFlags {
+export interface TrainFlags
+  extends EngineFlags, LoraFlags, OptimizerFlags, PlayerFlags, ChoiceFlags, LossFlags, AdvantageFlags {
   task?: string;
   model?: string;
   problems?: string;
@@ -39,10 +46,6 @@ export interface TrainFlags extends EngineFlags, LoraFlags, OptimizerFlags, Play
   audit: boolean;
   steps: number;
   numIterations: number;
-  beta: number;
-  lossType: TrainOptions['lossType'];
-  epsilon?: number;
-  scaleRewards: TrainOptions['scaleRewards'];
   shuffleRewards?: boolean;
   checkpointEvery: number;
   seed: number;
@@ -83,10 +86,8 @@ const trainSchema = z.strictObject({
     weightDecay: share,
     maxGradNorm: share,
   }),
-  beta: share,
-  lossType: z.enum(LOSS_TYPES),
-  epsilon: share.nullable(),
-  scaleRewards: z.enum(SCALE_REWARDS),
+  loss: lossSchema,
+  advantages: advantageSchema,
   shuffleRewards: z.boolean(),
   checkpointEvery: count,
   keepCheckpoints: count,
@@ -174,10 +175,8 @@ export function trainOptionsOf(flags: TrainFlags): TrainOptions {
     seed: flags.seed,
     steps: flags.steps,
     numIterations: flags.numIterations,
-    beta: flags.beta,
-    lossType: flags.lossType,
-    epsilon: flags.epsilon ?? null,
-    scaleRewards: flags.scaleRewards,
+    loss: lossOptionsOf(flags),
+    advantages: advantageOptionsOf(flags),
     shuffleRewards: flags.shuffleRewards ?? false,
     checkpointEvery: flags.checkpointEvery,
   };

@@ -15,6 +15,7 @@ import { stoppable } from '../engine/stoppable.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { Failure, Problem } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
+import { lossWarnings } from '../method/loss-options.ts';
 import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
@@ -29,6 +30,7 @@ import {
 } from '../train.ts';
 import { addChoiceOptions } from './choice-options.ts';
 import { dryRun } from './dry-run.ts';
+import { addAdvantageOptions, addLossOptions } from './loss-options.ts';
 import { loadFailures } from './failures.ts';
 import { INTERRUPTED, printJson, printLine, type Io } from './io.ts';
 import {
@@ -37,10 +39,8 @@ import {
   addLoraOptions,
   addOptimizerOptions,
   addPlayerOptions,
-  choice,
   givenOptions,
   integer,
-  real,
   seed,
   usageError,
 } from './options.ts';
@@ -106,27 +106,10 @@ export function define(command: Command, io: Io): void {
         defaults.numIterations,
       ),
     );
-  addOptimizerOptions(command, defaults)
-    .addOption(
-      real('--beta <x>', 'weight of the KL term to the start model; 0 turns it off', { min: 0 }).default(
-        defaults.beta,
-      ),
-    )
-    .addOption(
-      choice('--loss-type <type>', 'how token losses are averaged: per reflection, per batch, or by length', [
-        'grpo',
-        'bnpo',
-        'dapo',
-      ]).default(defaults.lossType),
-    )
-    .addOption(real('--epsilon <x>', 'clip range of the probability ratio (default: none)', { above: 0 }))
-    .addOption(
-      choice(
-        '--scale-rewards <by>',
-        'what advantages are divided by: the standard deviation of the group, or none',
-        ['group', 'none'],
-      ).default(defaults.scaleRewards),
-    )
+  addAdvantageOptions(
+    addLossOptions(addOptimizerOptions(command, defaults), defaults.loss),
+    defaults.advantages,
+  )
     .option(
       '--shuffle-rewards',
       'the control: rewards permuted within each group, so that nothing can be learned',
@@ -204,6 +187,7 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
   }
   const trainOptions = trainOptionsOf(flags);
   const data = dataOf(flags, trainOptions);
+  for (const warning of lossWarnings(trainOptions.loss)) io.note(`warning: ${warning}`);
   const { task, prompts, file: taskFile } = await findTask(taskName, io.env, flags.prompts);
   const directory = flags.run ?? nextRun(task.name);
   // Said now, not after minutes of mining.
