@@ -164,7 +164,7 @@ export function spread(positions: readonly number[], gap: number, low: number, h
 /** Between the middle of the last tick's text and that of the one before. */
 const TICK_GAP = 46;
 
-function axes(frame: Frame, format: (value: number) => string): string {
+function valueAxis(frame: Frame, format: (value: number) => string): string {
   const end = frame.width - frame.right;
   const parts = niceTicks(...frame.values, 4).map((value) => {
     const at = y(frame, value).toFixed(1);
@@ -173,6 +173,11 @@ function axes(frame: Frame, format: (value: number) => string): string {
       `<text x="${frame.left - 8}" y="${at}" dy=".35em" text-anchor="end" fill="${paint('muted')}">${format(value)}</text>`
     );
   });
+  return parts.join('');
+}
+
+function axes(frame: Frame, format: (value: number) => string): string {
+  const parts = [valueAxis(frame, format)];
   const bottom = frame.height - frame.bottom;
   const last = frame.steps[1];
   const round = niceTicks(...frame.steps, frame.width > 600 ? 8 : 5).filter(Number.isInteger);
@@ -270,10 +275,10 @@ export interface LineOptions {
   format: (value: number) => string;
 }
 
-/** Lines over steps: each step faint, the centred mean in full. At most six. */
+/** Lines over steps: each step faint, the centred mean in full. From the seventh on lines are dashed. */
 export function lineChart(series: readonly Series[], text: ChartText, options: LineOptions): string {
   const points = series.flatMap((line) => line.points);
-  const highest = Math.max(...points.map(({ value }) => value), 0);
+  const [lowest, highest] = extent([0, ...points.map(({ value }) => value)]);
   const frame: Frame = {
     width: 450,
     height: 220,
@@ -282,19 +287,22 @@ export function lineChart(series: readonly Series[], text: ChartText, options: L
     top: 14,
     bottom: 34,
     steps: extent(points.map(({ step }) => step)),
-    values: options.values ?? [0, highest > 0 ? highest * 1.08 : 1],
+    values: options.values ?? [lowest * 1.08, highest > 0 || lowest < 0 ? highest * 1.08 : 1],
   };
+  const room = frame.height - frame.top - frame.bottom;
   const draw = (line: readonly Point[]): string =>
     line.map(({ step, value }) => `${x(frame, step).toFixed(1)} ${y(frame, value).toFixed(1)}`).join('L');
   const smoothed = series.map((line) => smooth(line.points, smoothingWidth(line.points.length)));
   const places = spread(
     smoothed.map((line) => y(frame, line.at(-1)?.value ?? 0)),
-    18,
+    Math.min(18, room / series.length),
     frame.top + 4,
     frame.height - frame.bottom - 4,
   );
-  const stroke = (line: readonly Point[], i: number, more: string): string =>
-    `<path d="M${draw(line)}" fill="none" stroke="${paint(layerColour(i))}" stroke-linejoin="round" ${more}/>`;
+  const stroke = (line: readonly Point[], i: number, more: string): string => {
+    const dashes = i < LAYERS.length ? '' : ' stroke-dasharray="5 3"';
+    return `<path d="M${draw(line)}" fill="none" stroke="${paint(layerColour(i))}" stroke-linejoin="round"${dashes} ${more}/>`;
+  };
   const body = series.flatMap((line, i) => {
     const last = smoothed[i]!.at(-1);
     if (last === undefined) return [];
@@ -305,6 +313,68 @@ export function lineChart(series: readonly Series[], text: ChartText, options: L
     return [stroke(line.points, i, 'stroke-opacity=".3"'), stroke(smoothed[i]!, i, 'stroke-width="2"'), name];
   });
   return svg(frame, text, axes(frame, options.format) + body.join(''), false);
+}
+
+/** Bars of a histogram, about. */
+const BARS = 24;
+
+/** Two distributions of whole numbers over the same bars, as shares: the first as an outline, the second filled. */
+export function histogram(
+  [before, after]: readonly [HistogramSide, HistogramSide],
+  text: ChartText,
+): string {
+  const all = [...before.values, ...after.values];
+  const highest = extent([...all, 0])[1];
+  const [, second = 1] = niceTicks(0, Math.max(highest, 1), BARS);
+  const width = Math.max(1, Math.ceil(second));
+  const count = Math.floor(highest / width) + 1;
+  const sharesOf = ({ values }: HistogramSide): number[] => {
+    const shares = Array.from({ length: count }, () => 0);
+    for (const value of values) shares[Math.floor(value / width)]! += 1 / values.length;
+    return shares;
+  };
+  const sides = [sharesOf(before), sharesOf(after)] as const;
+  const frame: Frame = {
+    width: 450,
+    height: 220,
+    left: 48,
+    right: 12,
+    top: 30,
+    bottom: 34,
+    steps: [0, count * width],
+    values: [0, Math.max(extent(sides.flat())[1] * 1.05, 0.01)],
+  };
+  const bars = (shares: readonly number[], look: string): string =>
+    `<path d="M${x(frame, 0).toFixed(1)} ${y(frame, 0).toFixed(1)}${shares
+      .map((share, i) => {
+        const top = y(frame, share).toFixed(1);
+        return `V${top}H${x(frame, (i + 1) * width).toFixed(1)}`;
+      })
+      .join('')}V${y(frame, 0).toFixed(1)}Z" ${look}/>`;
+  const ticks = niceTicks(0, count * width, 5).map(
+    (value) =>
+      `<text x="${x(frame, value).toFixed(1)}" y="${frame.height - frame.bottom + 19}" text-anchor="middle" fill="${paint('muted')}">${value}</text>`,
+  );
+  const legend = [before, after].map(({ name }, i) => {
+    const left = frame.left + i * 150;
+    const look =
+      i === 0
+        ? `fill="none" stroke="${paint('ink')}"`
+        : `fill="${paint('c0')}" fill-opacity=".45" stroke="${paint('c0')}"`;
+    return `<rect x="${left}" y="6" width="11" height="11" ${look}/><text x="${left + 17}" y="12" dy=".35em" fill="${paint('ink')}">${escapeText(name)}</text>`;
+  });
+  const body =
+    valueAxis(frame, percent) +
+    ticks.join('') +
+    bars(sides[1], `fill="${paint('c0')}" fill-opacity=".45" stroke="${paint('c0')}"`) +
+    bars(sides[0], `fill="none" stroke="${paint('ink')}" stroke-width="1.3"`) +
+    legend.join('');
+  return svg(frame, text, body, false);
+}
+
+export interface HistogramSide {
+  name: string;
+  values: readonly number[];
 }
 
 /** A value with its interval, for `intervalMarks`. */
@@ -336,7 +406,7 @@ export function percent(value: number): string {
 }
 
 function layerColour(index: number): Colour {
-  return LAYERS[Math.max(0, Math.min(index, LAYERS.length - 1))]!;
+  return LAYERS[index % LAYERS.length]!;
 }
 
 function growth(points: readonly Point[]): number {
@@ -344,5 +414,6 @@ function growth(points: readonly Point[]): number {
 }
 
 function extent(values: readonly number[]): readonly [number, number] {
-  return values.length === 0 ? [0, 1] : [Math.min(...values), Math.max(...values)];
+  if (values.length === 0) return [0, 1];
+  return [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
 }

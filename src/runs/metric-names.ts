@@ -1,0 +1,84 @@
+/**
+ * Every number of metrics.jsonl: its name, its unit and what it means.
+ *
+ * One list for docs/run-folder.md, for the captions of the report and for the test that no run writes a name that
+ * stands in neither. Names are TRL's (1.13) where TRL has one. It computes nothing: `method/metrics.ts` and the losses do.
+ */
+
+export interface MetricName {
+  name: string;
+  /** `share`: of 0 to 1. `nats`: natural logarithm. */
+  unit: 'count' | 'share' | 'tokens' | 'nats' | 'number';
+  meaning: string;
+}
+
+/** A name that ends in `<...>` stands for one entry for each name that a task gives. */
+export const METRIC_NAMES: readonly MetricName[] = [
+  { name: 'step', unit: 'count', meaning: 'the step, from 0' },
+  { name: 'episodes', unit: 'count', meaning: 'episodes of the step' },
+  { name: 'groups', unit: 'count', meaning: 'groups of the step: failures that were drawn' },
+  { name: 'reward', unit: 'number', meaning: 'mean reward of the scored episodes' },
+  { name: 'unscored', unit: 'share', meaning: 'episodes without a reward' },
+  {
+    name: 'groups/mixed',
+    unit: 'share',
+    meaning: 'groups with both outcomes: they alone carry a signal',
+  },
+  { name: 'groups/allPass', unit: 'share', meaning: 'groups in which every retry passed' },
+  { name: 'groups/allFail', unit: 'share', meaning: 'groups in which no retry passed' },
+  { name: 'groups/unscored', unit: 'share', meaning: 'groups without a scored episode' },
+  { name: 'trainedTokens', unit: 'tokens', meaning: 'tokens that carry a gradient' },
+  {
+    name: 'reflection/meanLength',
+    unit: 'tokens',
+    meaning: 'mean length of a reflection, stop token included',
+  },
+  { name: 'reflection/minLength', unit: 'tokens', meaning: 'the shortest' },
+  { name: 'reflection/maxLength', unit: 'tokens', meaning: 'the longest' },
+  {
+    name: 'reflection/cutOff',
+    unit: 'share',
+    meaning: 'reflections that reached the limit of their length; they have no retry',
+  },
+  {
+    name: 'reflection/duplicate',
+    unit: 'share',
+    meaning: 'reflections whose tokens equal those of an earlier sibling in the group',
+  },
+  { name: 'retry/cutOff', unit: 'share', meaning: 'retries that reached the limit of their length' },
+  { name: 'hint/true', unit: 'share', meaning: 'reflections with a hint that is true' },
+  { name: 'hint/trueOfHints', unit: 'share', meaning: 'true ones among the hints' },
+  {
+    name: 'kind/<kind>',
+    unit: 'share',
+    meaning: 'reflections of this kind; a kind that a step has not is absent',
+  },
+  { name: 'loss', unit: 'number', meaning: 'the loss, KL term included' },
+  { name: 'tokens', unit: 'tokens', meaning: 'tokens that the loss was computed over' },
+  {
+    name: 'ratioMean',
+    unit: 'number',
+    meaning: 'mean ratio of the current probability to the sampled one; 1 with one update per batch',
+  },
+  { name: 'clipFraction', unit: 'share', meaning: 'tokens whose ratio was clipped' },
+  {
+    name: 'kl',
+    unit: 'nats',
+    meaning: 'mean KL to the start model for each trained token, estimator k3; only with beta above 0',
+  },
+  { name: 'gradientNorm', unit: 'number', meaning: 'norm of the gradient before it is clipped' },
+  { name: 'learningRate', unit: 'number', meaning: 'learning rate that the step was made with' },
+];
+
+/** The entry of a name as a run writes it; undefined for one that is not listed. */
+export function findMetricName(name: string): MetricName | undefined {
+  return METRIC_NAMES.find((known) => {
+    const open = known.name.indexOf('<');
+    return open < 0 ? known.name === name : name.startsWith(known.name.slice(0, open));
+  });
+}
+
+/** The list as rows of a Markdown table, for docs/run-folder.md. */
+export function metricNameRows(): string[] {
+  return METRIC_NAMES.map(({ name, unit, meaning }) => `| \`${name}\` | ${unit} | ${meaning} |`);
+}
