@@ -6,7 +6,7 @@
  * Writes docs/kinds.json (the numbers) and docs/kinds.svg (drawn from them; a test says whether it is current).
  */
 import { writeFileSync } from 'node:fs';
-import { renderKindsChart } from '../src/runs/report.ts';
+import { renderKindsChart } from '../src/runs/report/curves.ts';
 import { readRun, type StepRow } from '../src/runs/run.ts';
 
 const [run] = process.argv.slice(2);

@@ -1,17 +1,18 @@
 /**
- * A run folder as a person reads it: its report, and some of its episodes with the task's own words around them.
+ * A run folder as a person reads it: what was measured, and some of its episodes with the task's own words around them.
+ *
+ * `report-data.ts` gathers from it what a report needs; `r3 show` prints it.
  */
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../lib/files.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { EvaluationSummary } from '../method/controls.ts';
 import type { Episode, Score } from '../method/episode.ts';
 import { runWarnings } from '../method/metrics.ts';
 import { posedText, type Prompts, type Task } from '../method/task.ts';
 import type { QuickstartEvaluation } from '../quickstart.ts';
-import { renderReport, type ReportEpisode } from '../runs/report.ts';
-import { readRun, type RunConfig, type RunView } from '../runs/run.ts';
+import type { ReportEpisode } from '../runs/report/data.ts';
+import type { RunConfig, RunView } from '../runs/run.ts';
 import { findRecordedTask } from './session.ts';
 import { printable } from './table.ts';
 
@@ -76,7 +77,7 @@ export function chooseEpisodes(episodes: Iterable<Episode>, filter: EpisodeFilte
 }
 
 /** What a quick start leaves; a run that was only trained has none. */
-function evaluationOf(run: Pick<RunView, 'evaluation'>): QuickstartEvaluation | null {
+export function quickstartOf(run: Pick<RunView, 'evaluation'>): QuickstartEvaluation | null {
   const evaluation = run.evaluation as QuickstartEvaluation | null;
   if (evaluation === null || 'details' in evaluation.summary) return evaluation;
   // Written by an earlier version, which had rates and details in one object.
@@ -94,12 +95,12 @@ interface EarlierSummary {
 
 /** What a reader of a run must not miss: as its evaluation says, else by its metrics. */
 export function warningsOfRun(run: Pick<RunView, 'evaluation' | 'metrics'>): readonly string[] {
-  return evaluationOf(run)?.warnings ?? runWarnings(run.metrics);
+  return quickstartOf(run)?.warnings ?? runWarnings(run.metrics);
 }
 
 /** Episodes of a run: those that its evaluation put aside for reading, else chosen from training. */
 export function episodesOfRun(run: RunView): Episode[] {
-  return evaluationOf(run)?.episodes ?? chooseEpisodes(run.episodes());
+  return quickstartOf(run)?.episodes ?? chooseEpisodes(run.episodes());
 }
 
 export function reportEpisode(task: Task, prompts: Prompts, episode: Episode): ReportEpisode {
@@ -113,24 +114,9 @@ export function reportEpisode(task: Task, prompts: Prompts, episode: Episode): R
     kind: episode.kind,
     retry: retry === null ? null : retry.text,
     retryScore: score,
+    advantage: episode.advantage,
+    tokens: { turns: [] },
   };
-}
-
-/** Writes report.html into a run folder and returns its path. */
-export async function writeRunReport(directory: string): Promise<string> {
-  const run = readRun(directory);
-  const { task, prompts } = await taskOfRun(run.config, directory);
-  const path = join(directory, 'report.html');
-  const html = renderReport({
-    name: directory,
-    config: run.config,
-    rows: run.metrics,
-    evaluation: evaluationOf(run),
-    warnings: warningsOfRun(run),
-    episodes: episodesOfRun(run).map((episode) => reportEpisode(task, prompts, episode)),
-  });
-  writeFileAtomic(path, html);
-  return path;
 }
 
 /** An episode as plain text, the five turns of it. */

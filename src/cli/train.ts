@@ -46,7 +46,8 @@ import {
 } from './options.ts';
 import { applyPreset, findPreset, presetOption, sourcesOf } from './preset-options.ts';
 import type { Progress } from './progress.ts';
-import { warningsOfRun, writeRunReport } from './reading.ts';
+import { warningsOfRun } from './reading.ts';
+import { writeRunReport } from './report-data.ts';
 import {
   checkRunFolder,
   engineOptions,

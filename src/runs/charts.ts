@@ -319,10 +319,7 @@ export function lineChart(series: readonly Series[], text: ChartText, options: L
 const BARS = 24;
 
 /** Two distributions of whole numbers over the same bars, as shares: the first as an outline, the second filled. */
-export function histogram(
-  [before, after]: readonly [HistogramSide, HistogramSide],
-  text: ChartText,
-): string {
+export function histogram([before, after]: readonly [HistogramSide, HistogramSide], text: ChartText): string {
   const all = [...before.values, ...after.values];
   const highest = extent([...all, 0])[1];
   const [, second = 1] = niceTicks(0, Math.max(highest, 1), BARS);

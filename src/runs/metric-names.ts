@@ -66,6 +66,17 @@ export const METRIC_NAMES: readonly MetricName[] = [
     unit: 'nats',
     meaning: 'mean KL to the start model for each trained token, estimator k3; only with beta above 0',
   },
+  { name: 'nll', unit: 'nats', meaning: 'mean negative log-probability of a token, in supervised training' },
+  {
+    name: 'distillation/examples',
+    unit: 'count',
+    meaning: 'retries that passed and were trained on as answers to the bare problem',
+  },
+  {
+    name: 'distillation/nll',
+    unit: 'nats',
+    meaning: 'mean negative log-probability of their tokens, given the bare problem',
+  },
   { name: 'gradientNorm', unit: 'number', meaning: 'norm of the gradient before it is clipped' },
   { name: 'learningRate', unit: 'number', meaning: 'learning rate that the step was made with' },
 ];

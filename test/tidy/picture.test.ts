@@ -1,7 +1,7 @@
 /** The README's picture is drawn from the committed numbers. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { renderKindsChart } from '../../src/runs/report.ts';
+import { renderKindsChart } from '../../src/runs/report/curves.ts';
 import type { StepRow } from '../../src/runs/run.ts';
 
 const read = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');

@@ -1,0 +1,264 @@
+/**
+ * From run folders to reports: gathers what `src/runs/report` draws, and writes the pages.
+ *
+ * Reads each log once. Examples are chosen while the episodes stream by: the latest that helped, one whose reflection
+ * holds a passing answer (leaked), one that did not help. Their tokens get texts where the run's tokenizer is found.
+ */
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { R3Error } from '../lib/errors.ts';
+import { writeFileAtomic } from '../lib/files.ts';
+import { isObject } from '../lib/json.ts';
+import { readJsonl } from '../lib/jsonl.ts';
+import { passed, type Episode } from '../method/episode.ts';
+import type { EvaluationFile } from '../method/evaluation-summary.ts';
+import { runWarnings } from '../method/metrics.ts';
+import type { Prompts, Task } from '../method/task.ts';
+import { START_MODEL } from '../quickstart.ts';
+import type { LoggedText, ReportEpisode, ReportRun, TokenTurn, Turn } from '../runs/report/data.ts';
+import { makeDigester } from '../runs/report/digest.ts';
+import { renderReport } from '../runs/report/page.ts';
+import { evaluationResults, quickstartResults, type Results } from '../runs/report/results.ts';
+import { readRun, type RunConfig, type RunView, type StepRow } from '../runs/run.ts';
+import { writeTensorboard, type TimedRow } from '../runs/tensorboard.ts';
+import { tokenTexts } from '../serve/token-text.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { quickstartOf, reportEpisode, taskOfRun } from './reading.ts';
+
+/** Candidates for examples that are held while a large file streams by, and looked into for leaks. */
+const HELD = 16;
+
+/** Writes report.html into a run folder and returns its path. */
+export async function writeRunReport(directory: string): Promise<string> {
+  const path = join(directory, 'report.html');
+  writeFileAtomic(path, renderReport([await gatherRun(directory)]));
+  return path;
+}
+
+/** All that a report says of a run. Throws R3Error where the folder is no run or its task is not known. */
+export async function gatherRun(directory: string): Promise<ReportRun> {
+  const run = readRun(directory);
+  const { task, prompts } = await taskOfRun(run.config, directory);
+  const digester = makeDigester(run.metrics.map(({ step }) => step));
+  const candidates = makeCandidates();
+  for (const episode of run.episodes()) {
+    digester.add(episode);
+    candidates.add(episode);
+  }
+  const tokenizer = findTokenizer(directory, run.config);
+  const trained = await chooseExamples(candidates, task, prompts);
+  const measured = quickstartOf(run)?.episodes ?? [];
+  const { sources, ...config } = run.config;
+  return {
+    name: directory,
+    config,
+    sources: stringsOf(sources),
+    environment: environmentOf(run.config),
+    rows: run.metrics,
+    ...measurementOf(run),
+    digest: digester.digest,
+    episodes: [
+      ...measured.map((episode) => ({
+        ...reportEpisode(task, prompts, episode),
+        label: passed(episode.score) === true ? 'after training, helped' : 'after training, did not help',
+      })),
+      ...trained.map(({ episode, label }) => ({
+        ...reportEpisode(task, prompts, episode),
+        label,
+        tokens: tokensOf(episode, run.config, tokenizer),
+      })),
+    ],
+  };
+}
+
+/** The latest evaluation of `r3 eval`, else what a quick start measured. */
+function measurementOf(run: RunView): { results: Results | null; warnings: readonly string[] } {
+  const latest = latestEvaluation(run.directory);
+  if (latest !== null) return { results: evaluationResults(latest), warnings: latest.warnings };
+  const quickstart = quickstartOf(run);
+  return quickstart === null
+    ? { results: null, warnings: runWarnings(run.metrics) }
+    : { results: quickstartResults(quickstart), warnings: quickstart.warnings };
+}
+
+/** `evaluations/NNN/summary.json` of the highest number that has one. */
+function latestEvaluation(directory: string): EvaluationFile | null {
+  const folder = join(directory, 'evaluations');
+  if (!existsSync(folder)) return null;
+  const path = readdirSync(folder)
+    .filter((name) => /^\d+$/.test(name))
+    .toSorted((a, b) => Number(b) - Number(a))
+    .map((name) => join(folder, name, 'summary.json'))
+    .find((candidate) => existsSync(candidate));
+  if (path === undefined) return null;
+  const summary: unknown = JSON.parse(readFileSync(path, 'utf8'));
+  if (!isObject(summary) || summary['version'] !== 1) {
+    throw new R3Error(
+      'store',
+      'mismatch',
+      `${path}: expected an evaluation of version 1, got another; use the r3 that made it`,
+    );
+  }
+  // What our own file holds is what an evaluation wrote.
+  return summary as unknown as EvaluationFile;
+}
+
+interface Candidates {
+  add(episode: Episode): void;
+  helped(): Episode[];
+  others(): Episode[];
+}
+
+/** The latest trained ones, one for each group and step, newest first. */
+function makeCandidates(): Candidates {
+  const held = { helped: new Map<string, Episode>(), others: new Map<string, Episode>() };
+  const newestFirst = (episodes: Map<string, Episode>): Episode[] => [...episodes.values()].toReversed();
+  return {
+    add: (episode) => {
+      if (episode.advantage === null) return;
+      const latest = episode.reward !== null && episode.reward > 0 ? held.helped : held.others;
+      const key = `${episode.step} ${episode.group}`;
+      if (latest.has(key)) return;
+      latest.set(key, episode);
+      const oldest = latest.keys().next();
+      if (latest.size > HELD && oldest.done !== true) latest.delete(oldest.value);
+    },
+    helped: () => newestFirst(held.helped),
+    others: () => newestFirst(held.others),
+  };
+}
+
+interface Example {
+  episode: Episode;
+  label: string;
+}
+
+/** One that helped, one that leaked, one that did not help, where the run has them. */
+async function chooseExamples(candidates: Candidates, task: Task, prompts: Prompts): Promise<Example[]> {
+  const helped: Episode[] = [];
+  let leaked: Episode | undefined;
+  for (const episode of candidates.helped()) {
+    if (leaked === undefined && (await leaks(task, prompts, episode))) leaked = episode;
+    else helped.push(episode);
+  }
+  const [first] = helped;
+  const [other] = candidates.others();
+  return [
+    ...(first === undefined ? [] : [{ episode: first, label: 'in training, helped' }]),
+    ...(leaked === undefined
+      ? []
+      : [{ episode: leaked, label: 'in training, leaked: the reflection holds a passing answer' }]),
+    ...(other === undefined ? [] : [{ episode: other, label: 'in training, did not help' }]),
+  ];
+}
+
+/** What cannot be judged does not count as a leak. */
+async function leaks(task: Task, prompts: Prompts, { problem, reflection }: Episode): Promise<boolean> {
+  if (reflection === null || task.answersIn === undefined) return false;
+  for (const answer of task.answersIn(problem, reflection.text, prompts)) {
+    try {
+      if ((await task.verify(problem, answer, prompts)).ok) return true;
+    } catch {
+      return false;
+    }
+  }
+  return false;
+}
+
+/** The turns of an episode with their token texts, and what of them was trained. */
+function tokensOf(
+  { attempt, reflection, retry }: Episode,
+  config: RunConfig,
+  tokenizer: Tokenizer | undefined,
+): ReportEpisode['tokens'] {
+  if (tokenizer === undefined) {
+    return { turns: [], why: "the model's tokenizer is not where the run had it, so texts are shown whole" };
+  }
+  const trained = trainedTurns(config, reflection !== null);
+  const turns: [Turn, LoggedText | null][] = [
+    ['attempt', reflection === null && retry === null ? attempt : null],
+    ['reflection', reflection],
+    ['retry', retry],
+  ];
+  return {
+    turns: turns.flatMap(([turn, written]): TokenTurn[] =>
+      written === null
+        ? []
+        : [
+            {
+              turn,
+              trained: trained.has(turn),
+              texts: tokenTexts(tokenizer, written.tokens, []),
+              logprobs: written.logprobs,
+              referenceLogprobs: written.referenceLogprobs,
+            },
+          ],
+    ),
+  };
+}
+
+/** Runs of the quick start and of earlier versions do not say: they train reflections. */
+function trainedTurns({ train }: RunConfig, reflects: boolean): ReadonlySet<Turn> {
+  const { method, trainTokens } = isObject(train) ? train : {};
+  if (method === 'attempts' || method === 'rejection-sampling') return new Set(['attempt']);
+  if (method === 'retries' || trainTokens === 'retry') return new Set(['retry']);
+  if (trainTokens === 'both' || trainTokens === 'all') {
+    return new Set(reflects ? ['reflection', 'retry'] : ['attempt']);
+  }
+  return new Set(['reflection']);
+}
+
+/** Of the model that the run made, else of the one that it began with. */
+function findTokenizer(directory: string, { model, command }: RunConfig): Tokenizer | undefined {
+  const named = isObject(model) ? model['directory'] : undefined;
+  const folders = [
+    join(directory, 'model'),
+    ...(command === 'quickstart' ? [START_MODEL] : []),
+    ...(typeof named === 'string' ? [named] : []),
+  ];
+  for (const folder of folders.filter((candidate) => existsSync(candidate))) {
+    try {
+      return loadTokenizer(folder);
+    } catch (error) {
+      // An adapter's folder has none, and a damaged one is no reason to have no report.
+      if (!(error instanceof R3Error)) throw error;
+    }
+  }
+  return undefined;
+}
+
+/** What config.json says of the machine and the versions that made the run. */
+function environmentOf({ kernels, environment }: RunConfig): [label: string, value: string][] {
+  const rows = Object.entries(stringsOf(environment));
+  return [...(typeof kernels === 'string' ? [['kernels', kernels] as [string, string]] : []), ...rows];
+}
+
+function stringsOf(value: unknown): Record<string, string> {
+  if (!isObject(value)) return {};
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, text]) =>
+      typeof text === 'string' || typeof text === 'number' ? [[name, String(text)]] : [],
+    ),
+  );
+}
+
+/**
+ * Writes a run's metrics as a TensorBoard event file and returns its path. A step's time is that of the run's start,
+ * as the file system has it, and the seconds of the steps so far.
+ */
+export function writeRunTensorboard(directory: string, target: string): string {
+  const run = readRun(directory);
+  const started = statSync(join(directory, 'config.json')).mtimeMs / 1000;
+  const seconds = new Map<number, number>();
+  const timings = join(directory, 'timings.jsonl');
+  for (const row of existsSync(timings) ? readJsonl(timings, 'skip-torn') : []) {
+    const { step, sample, train } = row as StepRow;
+    seconds.set(step, Number(sample ?? 0) + Number(train ?? 0));
+  }
+  let wallTime = started;
+  const rows = run.metrics.map(({ step, ...metrics }): TimedRow => {
+    wallTime += seconds.get(step) ?? 0;
+    return { step, wallTime, metrics };
+  });
+  return writeTensorboard(target, rows, started);
+}

@@ -1,0 +1,132 @@
+/**
+ * Several runs side by side, as tables: where each stands, how runs that differ in nothing but the seed spread, and
+ * which options differ.
+ *
+ * A run is named by a letter in charts and tables. A spread over runs that differ in more than the seed would say
+ * nothing, so there is none.
+ */
+import type { ReportRun } from './data.ts';
+import { mean, NOTHING, numberOf, plain, points, signed } from './numbers.ts';
+import { flattened } from './tables.ts';
+import type { Row, Table } from './table.ts';
+
+/** Steps that the numbers of training are means of. */
+const LAST_STEPS = 10;
+
+/** A, B, ..., Z, R27, R28, ... */
+export function runLetter(index: number): string {
+  return index < 26 ? String.fromCharCode(65 + index) : `R${index + 1}`;
+}
+
+export function runNamesTable(runs: readonly ReportRun[]): Table {
+  return {
+    caption: 'The runs.',
+    head: ['', 'run', 'steps', 'seed'],
+    style: 'plain',
+    rows: runs.map((run, i) => ({
+      label: runLetter(i),
+      cells: [run.name, String(run.rows.length), seedOf(run)],
+    })),
+  };
+}
+
+interface Measure {
+  label: string;
+  of: (run: ReportRun) => number;
+  format: (value: number) => string;
+}
+
+/** One row for each number, one column for each run, then the spread of each set of runs that differ in the seed alone. */
+export function sideBySideTable(runs: readonly ReportRun[]): Table {
+  const sets = alikeButForSeed(runs).filter((set) => set.length > 1);
+  const rows = measuresOf(runs).map(({ label, of, format }): Row => {
+    const values = runs.map(of);
+    const spreads = sets.map((set) => {
+      const known = set.map((i) => values[i]!).filter(Number.isFinite);
+      if (known.length < 2) return NOTHING;
+      const [low, high] = [Math.min(...known), Math.max(...known)];
+      return { text: format(mean(known)), note: `${format(low)} to ${format(high)}` };
+    });
+    return {
+      label,
+      cells: [...values.map((value) => (Number.isFinite(value) ? format(value) : NOTHING)), ...spreads],
+    };
+  });
+  return {
+    caption: `Held-out problems in percent and points; numbers of training are means of the last ${LAST_STEPS} steps.${
+      sets.length === 0 ? ' No two runs differ in the seed alone, so there is no spread over seeds.' : ''
+    }`,
+    head: [
+      '',
+      ...runs.map((_, i) => runLetter(i)),
+      ...sets.map((set) => `mean of ${set.map(runLetter).join(', ')}, least to most`),
+    ],
+    rows: rows.filter(({ cells }) => cells.some((cell) => cell !== NOTHING)),
+  };
+}
+
+function measuresOf(runs: readonly ReportRun[]): Measure[] {
+  const figures = [
+    ...new Set(runs.flatMap(({ results }) => results?.figures.map(({ label }) => label) ?? [])),
+  ];
+  const figureOf = (run: ReportRun, wanted: string) =>
+    run.results?.figures.find(({ label }) => label === wanted);
+  const trained = (label: string, name: string, format: Measure['format']): Measure => ({
+    label,
+    of: ({ rows }) =>
+      mean(
+        rows
+          .slice(-LAST_STEPS)
+          .map((row) => numberOf(row[name]))
+          .filter((value) => value !== undefined),
+      ),
+    format,
+  });
+  return [
+    ...figures.flatMap((label): Measure[] => [
+      { label, of: (run) => figureOf(run, label)?.to ?? Number.NaN, format: points },
+      {
+        label: `${label}: change by training`,
+        of: (run) => figureOf(run, label)?.change?.diff ?? Number.NaN,
+        format: signed,
+      },
+    ]),
+    trained('Reward in training', 'reward', points),
+    trained('Groups with signal', 'groups/mixed', points),
+    trained('Reflection length, tokens', 'reflection/meanLength', plain),
+    trained('True hints', 'hint/true', points),
+    trained('KL to the start model, nats per token', 'kl', plain),
+  ];
+}
+
+/** Options in which the runs differ; the seed is among them. */
+export function differencesTable(runs: readonly ReportRun[]): Table | null {
+  const flat = runs.map(({ config }) => new Map(flattened(config)));
+  const paths = [...new Set(flat.flatMap((options) => [...options.keys()]))];
+  const rows = paths.flatMap((path): Row[] => {
+    const values = flat.map((options) => options.get(path) ?? NOTHING);
+    return values.every((value) => value === values[0]) ? [] : [{ label: path, cells: values }];
+  });
+  if (rows.length === 0) return null;
+  return {
+    caption: 'Options in which the runs differ.',
+    head: ['option', ...runs.map((_, i) => runLetter(i))],
+    style: 'plain',
+    rows,
+  };
+}
+
+/** Indices of runs whose configuration is the same but for the seed. */
+function alikeButForSeed(runs: readonly ReportRun[]): number[][] {
+  const sets = new Map<string, number[]>();
+  runs.forEach(({ config }, i) => {
+    const key = JSON.stringify(flattened(config).filter(([path]) => !/(^|\.)seed$/.test(path)));
+    sets.set(key, [...(sets.get(key) ?? []), i]);
+  });
+  return [...sets.values()];
+}
+
+function seedOf({ config }: ReportRun): string {
+  const { train } = config;
+  return typeof train === 'object' && train !== null && 'seed' in train ? String(train.seed) : NOTHING;
+}
