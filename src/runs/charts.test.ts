@@ -71,3 +71,44 @@ test('ticks are round and within their range', () => {
   expect(niceTicks(0, 0.23, 4)).toEqual([0, 0.1, 0.2]);
   expect(niceTicks(5, 5, 4)).toEqual([5]);
 });
+
+test('a line below 0 stays within its axis', () => {
+  const points = [-0.5, 0.25, -2].map((value, step) => ({ step, value }));
+  const chart = lineChart([{ name: 'loss', points }], { title: 'x', description: 'y' }, { format: String });
+  const [, path = ''] = /<path d="M([^"]*)"/.exec(chart) ?? [];
+  const heights = path.split('L').map((corner) => Number(corner.split(' ')[1]));
+  expect(heights).toHaveLength(3);
+  for (const height of heights) expect(height).toBeLessThanOrEqual(186);
+  for (const height of heights) expect(height).toBeGreaterThanOrEqual(14);
+});
+
+test('the bars of a histogram are the shares of its values, both sides over the same bars', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.nat(5000), { minLength: 1, maxLength: 50 }),
+      fc.array(fc.nat(5000), { minLength: 1, maxLength: 50 }),
+      (before, after) => {
+        const sides = [
+          { name: 'before', values: before },
+          { name: 'after', values: after },
+        ] as const;
+        const chart = histogram(sides, { title: 'x', description: 'y' });
+        expect(chart).not.toMatch(/NaN|Infinity|undefined/);
+        const paths = [...chart.matchAll(/<path d="([^"]*)"/g)].map(([, path = '']) => path);
+        expect(paths).toHaveLength(2);
+        const [filled = '', outline = ''] = paths;
+        expect(filled.match(/H/g)?.length).toBe(outline.match(/H/g)?.length);
+      },
+    ),
+  );
+  const text = { title: 'x', description: 'y' };
+  const one = histogram(
+    [
+      { name: 'a', values: [0] },
+      { name: 'b', values: [0, 0] },
+    ],
+    text,
+  );
+  // All of it in one bar: the highest that the axis has.
+  expect(one.match(/V(\d+\.\d)H/g)?.slice(0, 1)).toEqual(one.match(/V(\d+\.\d)H/g)?.slice(-1));
+});

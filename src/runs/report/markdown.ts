@@ -62,7 +62,7 @@ function runBlocks(run: ReportRun, level: number): string[] {
       results === null ? null : reflectionsTable(results),
       lengthsTable(digest),
     ]),
-    ...headed('What went wrong, before and after', classTables(run)),
+    ...headed('What the tries came to', classTables(run)),
     ...headed('Configuration', [configTable(run), environmentTable(run)]),
   ];
 }

@@ -1,160 +1,72 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { anyText } from '../lib/text-testing.ts';
-import type { BeforeAfter, EvaluationDetails, EvaluationRates } from '../method/controls.ts';
-import { wilson } from '../method/statistics.ts';
-import { coloursByName, escapeText, niceTicks, smooth, spread, stackedChart } from './charts.ts';
-import { rateRows } from './result-rows.ts';
-import { renderKindsChart, renderReport } from './report.ts';
-import type { ReportData, ReportEvaluation } from './report.ts';
-
-const nothing = wilson(0, 0);
-
-function ratesOf(first: number, second: number): EvaluationRates {
-  return {
-    firstTry: wilson(first, 200),
-    secondTry: wilson(second, 200),
-    secondTryWithoutReflection: wilson(120, 200),
-    afterFixedText: wilson(110, 200),
-    afterForeignReflection: wilson(100, 200),
-    twoIndependent: wilson(130, 200),
-    independentAtEqualTokens: nothing,
-  };
-}
-
-const details: EvaluationDetails = {
-  afterForcedBeginning: nothing,
-  afterEmptyReflection: nothing,
-  attemptsAtEqualTokens: 3,
-  passAtK: [],
-  meanTokens: { attempt: 8, twoTries: 40 },
-};
-
-function difference(diff: number): { diff: number; low: number; high: number } {
-  return { diff, low: diff - 0.02, high: diff + 0.02 };
-}
-
-const summary: BeforeAfter = {
-  seed: 7,
-  wallSeconds: 147.3,
-  kernels: 'reference',
-  n: 200,
-  temperature: 0.9,
-  before: ratesOf(100, 140),
-  after: ratesOf(104, 176),
-  greedy: { before: ratesOf(110, 141), after: ratesOf(108, 183) },
-  writerByReader: {
-    startStart: wilson(33, 100),
-    startTrained: wilson(35, 100),
-    trainedStart: wilson(65, 100),
-    trainedTrained: nothing,
-  },
-  change: {
-    secondTry: difference(0.18),
-    greedySecondTry: difference(0.21),
-    firstTry: difference(0.01),
-    writtenByTrained: difference(0.32),
-    overTwoIndependent: difference(-0.16),
-    overFixedText: { diff: Number.NaN, low: -1, high: 1 },
-  },
-  details: {
-    before: details,
-    after: details,
-    greedy: { before: details, after: details },
-    greedyFirstTry: difference(0),
-  },
-};
-
-const evaluation: ReportEvaluation = {
-  summary,
-  profile: {
-    before: { kinds: { vague: 0.75, step: 0.25 }, meanTokens: 3.5, trueHints: 0.125, trueOfHints: 0.625 },
-    after: { kinds: { search: 1 }, meanTokens: 30.25, trueHints: 0.375, trueOfHints: 0.4375 },
-  },
-  lastSteps: { kl: 0.1234, withoutSignal: 0.0625 },
-  forcedBeginning: 'try',
-};
-
-const rows = Array.from({ length: 20 }, (_, i) => ({
-  step: i + 1,
-  reward: i / 20,
-  'groups/mixed': 0.8,
-  'groups/allPass': 0.1,
-  'groups/allFail': 0.1,
-  'reflection/meanLength': 10 + i,
-  kl: i / 100,
-  'kind/vague': 1 - i / 20,
-  ...(i > 0 ? { 'kind/search': i / 20 } : {}),
-}));
-
-function dataWith(text: string): ReportData {
-  const wrong = { ok: false as const, class: 'wrong', why: text };
-  const episode = {
-    id: text,
-    problem: text,
-    attempt: text,
-    attemptScore: wrong,
-    reflection: text,
-    kind: text,
-    retry: text,
-  };
-  return {
-    name: text,
-    config: { version: 1, note: text },
-    rows: rows.map((row) => ({ ...row, [`kind/${text}`]: 0 })),
-    evaluation: {
-      ...evaluation,
-      summary: { ...summary, kernels: text },
-      profile: { ...evaluation.profile, after: { ...evaluation.profile.after, kinds: { [text]: 1 } } },
-      forcedBeginning: text,
-    },
-    warnings: [text],
-    episodes: [
-      { ...episode, retryScore: { ok: true } },
-      { ...episode, retry: null, retryScore: null },
-      { ...episode, retryScore: { error: text } },
-    ],
-  };
-}
+import { anyText } from '../../lib/text-testing.ts';
+import { rateRows } from '../result-rows.ts';
+import { makeDigester } from './digest.ts';
+import { renderMarkdown } from './markdown.ts';
+import { renderReport } from './page.ts';
+import { evaluationResults, quickstartResults, type QuickstartResults } from './results.ts';
+import { details, emptyRun, evaluationFile, fullRun, quickstart, rate, rows } from './testing.ts';
 
 /** Start and end tags, in order. Attribute values may hold `>` only when escaped, so this is exact for our pages. */
 function tagsOf(page: string): string[] {
   return [...page.matchAll(/<[^>]*>/g)].map(([tag]) => (/^<\/?[a-z!][^\s>]*/i.exec(tag) ?? ['?'])[0]);
 }
 
+const hostile = fc.oneof(
+  anyText({ minLength: 1 }),
+  fc.constantFrom(
+    '</pre><script>alert(1)</script>',
+    '"><img src=x onerror=a()>',
+    "' onload='x",
+    '<!--',
+    '&lt;b&gt;',
+    ']]>',
+    '| a | b |\n| --- |',
+    '[x](y) `z` **w**',
+    'abc\u202edef',
+  ),
+);
+
 test('no text that a model, a task or a config holds makes or ends a tag', () => {
-  const expected = tagsOf(renderReport(dataWith('word')));
-  const hostile = fc.oneof(
-    anyText({ minLength: 1 }),
-    fc.constantFrom(
-      '</pre><script>alert(1)</script>',
-      '"><img src=x onerror=a()>',
-      "' onload='x",
-      '<!--',
-      '&lt;b&gt;',
-      ']]>',
-    ),
-  );
+  const expected = tagsOf(renderReport([fullRun('word')]));
   fc.assert(
     fc.property(hostile, (text) => {
-      const page = renderReport(dataWith(text));
+      const page = renderReport([fullRun(text)]);
       // A text of white space alone is shown as "empty".
       if (text.trim() !== '') expect(tagsOf(page)).toEqual(expected);
       expect(page).not.toContain('<script');
       expect(page).not.toContain('<img');
+      expect(page).not.toMatch(/[\u202a-\u202e\u2066-\u2069]/);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('no text makes a row, a column or a mark of the Markdown', () => {
+  const shape = (text: string): number[] =>
+    renderMarkdown([fullRun(text)])
+      .split('\n')
+      .map((line) => line.replaceAll(String.raw`\|`, '').split('|').length);
+  const expected = shape('word');
+  fc.assert(
+    fc.property(hostile, (text) => {
+      if (text.trim() !== '') expect(shape(text)).toEqual(expected);
+      expect(renderMarkdown([fullRun(text)])).not.toContain('<');
     }),
     { numRuns: 30 },
   );
 });
 
 test('the page asks for nothing: no script, link, source, import or address', () => {
-  const page = renderReport(dataWith('word'));
-  expect(page).not.toMatch(/<script|<link|<iframe|<object|src=|href=|url\(|@import|https?:/i);
-  expect(page).toContain(`content="default-src 'none';style-src 'unsafe-inline'"`);
+  for (const page of [renderReport([fullRun('word')]), renderReport([fullRun('one'), fullRun('two')])]) {
+    expect(page).not.toMatch(/<script|<link|<iframe|<object|src=|href=|url\(|@import|https?:/i);
+    expect(page).toContain(`content="default-src 'none';style-src 'unsafe-inline'"`);
+  }
 });
 
 test('the headline shows before, after and the interval, in percent', () => {
-  const page = renderReport(dataWith('word'));
+  const page = renderReport([fullRun('word')]);
   expect(page).toContain('70.0 →</span> 88.0<small>%</small>');
   expect(page).toContain('+18.0 points, 95% interval +16.0 to +20.0');
   expect(page).toContain('2 min 27 s');
@@ -162,39 +74,37 @@ test('the headline shows before, after and the interval, in percent', () => {
 });
 
 test('what was not measured is a dash, also when JSON made its NaN null', () => {
-  const parsed: ReportEvaluation = JSON.parse(JSON.stringify(evaluation));
-  for (const source of [evaluation, parsed]) {
-    const page = renderReport({
-      name: 'x',
-      config: {},
-      rows: [],
-      evaluation: source,
-      warnings: [],
-      episodes: [],
-    });
+  const parsed = JSON.parse(JSON.stringify(quickstart)) as QuickstartResults;
+  for (const source of [quickstart, parsed]) {
+    const page = renderReport([{ ...emptyRun(), results: quickstartResults(source) }]);
     expect(page).toMatch(/trained model<\/th><td>65\.0.*<td class="none">–<\/td><\/tr>/);
     expect(page).toContain('after a fixed text, after</th><td class="none">–</td><td class="none">–</td>');
     expect(page).not.toMatch(/NaN|null|undefined|Infinity/);
   }
 });
 
-test('the page says of the reflections, the controls and the costs what the tables of the terminal say', () => {
-  const forced = { ...details, afterForcedBeginning: wilson(90, 200) };
-  const page = renderReport({
-    name: 'x',
-    config: {},
-    rows: [],
-    evaluation: { ...evaluation, summary: { ...summary, details: { ...summary.details, before: forced } } },
-    warnings: ['far < near'],
-    episodes: [],
-  });
-  const rowsOf = page.matchAll(/<tr[^>]*><th scope="row">(.*?)<\/th>(.*?)<\/tr>/g);
+/** The texts of the cells of each row, by the row's label. */
+function cellsOf(page: string): (label: string) => string[] {
+  const found = page.matchAll(/<tr[^>]*><th scope="row">(.*?)<\/th>(.*?)<\/tr>/g);
   const cells = new Map(
-    [...rowsOf].map(([, label = '', row = '']) => [label, row.replaceAll(/<[^>]*>/g, ' ')]),
+    [...found].map(
+      ([, label = '', row = '']) =>
+        [label.replaceAll('&#39;', "'"), row.replaceAll(/<[^>]*>/g, ' ')] as const,
+    ),
   );
-  const texts = (label: string): string[] =>
-    (cells.get(label) ?? '').split(' ').filter((text) => text !== '');
-  expect(texts('second try, forced beginning').slice(0, 2)).toEqual(['45.0', '38.3']);
+  return (label) => (cells.get(label) ?? '').split(' ').filter((text) => text !== '');
+}
+
+test('the page says of the reflections, the controls and the costs what the tables of the terminal say', () => {
+  const forced = { ...details, afterForcedBeginning: rate(90, 200) };
+  const { summary } = quickstart;
+  const results = quickstartResults({
+    ...quickstart,
+    summary: { ...summary, details: { ...summary.details, before: forced } },
+  });
+  const page = renderReport([{ ...emptyRun(), results, warnings: ['far < near'] }]);
+  const texts = cellsOf(page);
+  expect(texts('second try, reflection with a forced beginning').slice(0, 2)).toEqual(['45.0', '42.0']);
   expect(texts('how many tries those are')).toEqual(['3', '3', '3', '3']);
   expect(texts('tokens of both tries')).toEqual(['40.0', '40.0', '40.0', '40.0']);
   expect(texts('vague')).toEqual(['75.0%', '0.0%']);
@@ -207,87 +117,188 @@ test('the page says of the reflections, the controls and the costs what the tabl
   expect(page).toContain('begin with: try</p>');
   expect(page).toContain('</strong> far &lt; near</p>');
   for (const { label } of rateRows([{ ...summary.before, ...forced }]))
-    expect(cells.has(label), label).toBe(true);
+    expect(texts(label).length, label).toBeGreaterThan(0);
+});
+
+test('an evaluation of several seeds shows the first, its tests, its error classes and the spread', () => {
+  const page = renderReport([{ ...emptyRun(), results: evaluationResults(evaluationFile) }]);
+  const texts = cellsOf(page);
+  expect(page).toContain('70.0 →</span> 88.0<small>%</small>');
+  expect(page).toContain('seeds 1, 2');
+  expect(texts('second try minus: second try, no reflection').slice(0, 1)).toEqual(['+12.5']);
+  expect(page).toContain('below 0.0001');
+  expect(texts('missed target')).toEqual(['50.0%', '100', '50.0%', '100']);
+  expect(texts('hold a passing answer (leak)')).toEqual(['7.0%', '7.0%']);
+  expect(texts('second try, after its own reflection')).toEqual([
+    '88.0',
+    '85.0',
+    'to',
+    '91.0',
+    '87.0',
+    '89.0',
+  ]);
+  expect(page.match(/Who gains/g)?.length).toBeGreaterThanOrEqual(2);
+});
+
+test('an evaluation without a start model shows one model, and compares nothing', () => {
+  const { secondTry } = evaluationFile.model.greedy;
+  const results = evaluationResults({ ...evaluationFile, start: null, change: null });
+  expect(results.columns.map(({ name }) => name)).toEqual(['now', 'now']);
+  expect(results.rates.every(({ cells }) => cells.length === 2)).toBe(true);
+  expect(results.figures[1]).toEqual({
+    label: 'The same, greedy',
+    from: null,
+    to: secondTry.rate,
+    change: null,
+  });
+  const page = renderReport([{ ...emptyRun(), results }]);
+  expect(page).not.toMatch(/→|NaN|undefined|before/);
 });
 
 test('an interval that contains 0 says so', () => {
-  const page = renderReport({ name: 'x', config: {}, rows: [], evaluation, warnings: [], episodes: [] });
+  const page = renderReport([{ ...emptyRun(), results: quickstartResults(quickstart) }]);
   expect(page).toMatch(/<tr class="open"><th scope="row">first try[^\n]*contains 0/);
   expect(page).not.toMatch(/<tr class="open"><th scope="row">second try, after minus/);
 });
 
-test('a run without rows, evaluation and episodes has a page', () => {
-  const page = renderReport({
-    name: 'x',
-    config: { version: 1 },
-    rows: [],
-    evaluation: null,
-    warnings: [],
-    episodes: [],
-  });
-  expect(page).toContain('not yet evaluated');
+test('a run without rows, evaluation and episodes has a page and Markdown', () => {
+  const page = renderReport([emptyRun()]);
+  expect(page).toContain('0 steps · not yet evaluated');
   expect(page).not.toContain('<svg');
+  expect(renderMarkdown([emptyRun()])).toContain('# x\n\n0 steps · not yet evaluated\n');
 });
 
 test('a run that was only trained shows its seed, its kernels and its warnings', () => {
   const config = { kernels: 'native avx2', train: { seed: 41 } };
-  const page = renderReport({ name: 'x', config, rows, evaluation: null, warnings: ['far'], episodes: [] });
+  const page = renderReport([{ ...emptyRun(), config, rows, warnings: ['far'] }]);
   expect(page).toContain('20 steps · not yet evaluated · seed 41 · native avx2</p>');
   expect(page).toContain('<p class="warning"><strong>Warning:</strong> far</p>');
 });
 
+test('values that are no finite numbers are left out of the curves', () => {
+  const broken = rows.map((row) => ({
+    ...row,
+    reward: Number.NaN,
+    kl: null,
+    'groups/mixed': 'x',
+    own: 1 / 0,
+  }));
+  const page = renderReport([{ ...emptyRun(), rows: broken }]);
+  expect(page).toContain('>Reflection length<');
+  expect(page).not.toContain('>Reward<');
+  expect(page).not.toMatch(/NaN|null|undefined|Infinity/);
+});
+
 test('a run of one step has charts without NaN', () => {
-  const page = renderReport({
-    name: 'x',
-    config: {},
-    rows: rows.slice(0, 1),
-    evaluation: null,
-    warnings: [],
-    episodes: [],
-  });
+  const page = renderReport([{ ...emptyRun(), rows: rows.slice(0, 1) }]);
   // The stacked chart is there twice: for wide and for narrow screens.
   expect(page.match(/<svg/g)).toHaveLength(6);
   expect(page).not.toMatch(/NaN|Infinity/);
 });
 
-test('every chart has a title, a description that ids name, and a table of the same numbers', () => {
-  const page = renderReport(dataWith('word'));
-  const named = [...page.matchAll(/aria-labelledby="([^ ]+) ([^"]+)"/g)];
-  expect(named).toHaveLength(6);
-  for (const [, title, description] of named) {
-    expect(page.split(`<title id="${title}">`)).toHaveLength(2);
-    expect(page.split(`<desc id="${description}">`)).toHaveLength(2);
+test('every chart has a title, a description that ids name, and no two have the same', () => {
+  const pages = [renderReport([fullRun('word')]), renderReport([fullRun('one'), fullRun('two')])];
+  for (const page of pages) {
+    const named = [...page.matchAll(/aria-labelledby="([^ ]+) ([^"]+)"/g)];
+    expect(named.length).toBeGreaterThan(7);
+    for (const [, title, description] of named) {
+      expect(page.split(`<title id="${title}">`), title).toHaveLength(2);
+      expect(page.split(`<desc id="${description}">`), description).toHaveLength(2);
+    }
+    expect(page.match(/<caption>/g)?.length).toBe(page.match(/<table/g)?.length);
   }
-  expect(page.match(/The same as numbers/g)).toHaveLength(2);
-  expect(page.match(/<caption>/g)?.length).toBe(page.match(/<table/g)?.length);
 });
 
 test('a long text is cut with a note', () => {
-  const page = renderReport(dataWith('a'.repeat(4321)));
+  const page = renderReport([fullRun('a'.repeat(4321))]);
   expect(page).toContain('and 321 more characters');
 });
 
-test('the kinds chart stands alone, and what grew most lies at the bottom', () => {
-  const chart = renderKindsChart(rows);
-  expect(chart).toMatch(/^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" width="920"/);
-  expect(chart).toContain('prefers-color-scheme:dark');
-  expect(chart).toContain('First to last step: vague from 100% to 5%, search from 0% to 95%.');
-  // The first layer's area starts at the axis; the label order follows the layers.
-  expect(chart.indexOf('>search<')).toBeLessThan(chart.indexOf('>vague<'));
+test('each token says whether it was trained, its advantage and its change from the start model', () => {
+  const page = renderReport([fullRun('word')]);
+  expect(page).toContain(
+    '<span class="token up" title="reflection token 1: trained, advantage +0.50; log-probability −1.00; start model −1.50, change +0.50">word</span>',
+  );
+  expect(page).toContain('<span class="token down" title="reflection token 2: trained, advantage −1.00;');
+  expect(page).toContain(
+    '<span class="token" title="retry token 1: not trained; log-probability −2.00">word</span>',
+  );
+  expect(page).toContain('Token by token: word</p>');
+  const [first] = fullRun('word').episodes;
+  const turns = first!.tokens.turns.map((turn) => ({ ...turn, referenceLogprobs: undefined }));
+  const without = renderReport([{ ...emptyRun(), episodes: [{ ...first!, tokens: { turns } }] }]);
+  expect(without).toContain('the run holds no log-probabilities of the start model for them');
+  expect(without).not.toMatch(/NaN|undefined/);
 });
 
-test('the last step has a tick, and no other stands close to it', () => {
-  const chart = renderKindsChart(Array.from({ length: 103 }, (_, step) => ({ step, 'kind/vague': 1 })));
-  const ticks = [...chart.matchAll(/text-anchor="middle"[^>]*>([^<]*)</g)].map(([, text]) => text);
-  expect(ticks).toEqual(['0', '20', '40', '60', '80', 'step 102']);
+test('each option has its source, by its path or by its name on the command line', () => {
+  const config = {
+    train: { steps: 3, reflectionsPerFailure: 8, adam: { beta1: 0.9 }, seed: 1 },
+    dtype: 'f32',
+  };
+  const sources = {
+    steps: 'given',
+    'num-generations': 'paper, stated',
+    'adam-beta1': 'default',
+    dtype: 'flag',
+  };
+  const texts = cellsOf(renderReport([{ ...emptyRun(), config, sources }]));
+  expect(texts('train.steps')).toEqual(['3', 'given']);
+  expect(texts('train.reflectionsPerFailure')).toEqual(['8', 'paper,', 'stated']);
+  expect(texts('train.adam.beta1')).toEqual(['0.9', 'default']);
+  expect(texts('train.seed')).toEqual(['1', '–']);
+  expect(texts('dtype')).toEqual(['f32', 'flag']);
 });
 
-test('more kinds than colours are added up', () => {
-  const many = [
-    { step: 1, ...Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`kind/k${i}`, (9 - i) / 45])) },
-  ];
-  const chart = renderKindsChart(many);
-  expect(chart).toContain('>k4<');
-  expect(chart).not.toContain('>k5<');
-  expect(chart).toContain('>all others<tspan dx="5" fill="var(--muted,#5a636e)">22%</tspan>');
+test('several runs stand side by side, with a spread over those that differ in the seed alone', () => {
+  const run = (name: string, seed: number, beta: number, last: number) => ({
+    ...emptyRun(name),
+    config: { train: { seed, beta } },
+    rows: [{ step: 0, reward: 0 }, ...Array.from({ length: 10 }, (_, i) => ({ step: i + 1, reward: last }))],
+  });
+  const runs = [run('a', 1, 0.1, 0.5), run('b', 2, 0.1, 0.75), run('c', 1, 0.2, 0.25)];
+  for (const text of [renderReport(runs), renderMarkdown(runs)]) {
+    expect(text).toContain('mean of A, B, least to most');
+    expect(text.replaceAll(/<[^>]*>/g, ' ')).toMatch(
+      /Reward in training\W+50\.0\W+75\.0\W+25\.0\W+62\.5\W+50\.0 to 75\.0/,
+    );
+    expect(text).toContain('train.beta');
+  }
+  const page = renderReport(runs);
+  expect(page).toContain('First to last step: A from 0% to 50%, B from 0% to 75%, C from 0% to 25%.');
+  const different = renderReport([runs[0]!, runs[2]!]);
+  expect(different).toContain('No two runs differ in the seed alone');
+});
+
+test('a digest holds the lengths and classes of the first and the last steps and of no other', () => {
+  const steps = Array.from({ length: 30 }, (_, step) => step);
+  const digester = makeDigester(steps);
+  const written = (count: number) => ({
+    tokens: Array.from({ length: count }, () => 1),
+    logprobs: [],
+    text: '',
+    stopReason: 'stop' as const,
+  });
+  const episode = {
+    version: 1 as const,
+    group: 'g',
+    index: 0,
+    problem: { id: 'p' },
+    attempt: written(1),
+    attemptScore: null,
+    reward: null,
+    advantage: null,
+  };
+  for (const step of steps) {
+    digester.add({ ...episode, step, reflection: written(step), retry: written(1), score: { ok: true } });
+    digester.add({ ...episode, step, reflection: written(step), retry: null, score: null });
+  }
+  const { before, after } = digester.digest;
+  expect(digester.digest.steps).toBe(10);
+  expect(before).toEqual({
+    lengths: steps.slice(0, 10).flatMap((step) => [step, step]),
+    classes: { passed: 10, 'no retry': 10 },
+  });
+  expect(after.lengths).toEqual(steps.slice(20).flatMap((step) => [step, step]));
+  expect(makeDigester([0]).digest.steps).toBe(0);
 });

@@ -259,7 +259,7 @@ function measureRows(
     row('longest, tokens', ({ tokens }) => numberText(tokens.max)),
     row('cut off at the limit', ({ cutOff }) => shareText(cutOff)),
     row('hold a passing answer (leak)', ({ leaked }) => shareText(leaked.rate)),
-    row('repeated 4-grams of words', ({ repetition }) => shareText(repetition)),
+    row('repeated 4-grams of tokens', ({ repetition }) => shareText(repetition)),
     row('letters of more than one script', ({ mixedScripts }) => shareText(mixedScripts)),
     ...names(({ scripts }) => scripts).map((script) =>
       row(`letters: ${script}`, ({ scripts }) => shareText(scripts[script] ?? 0)),

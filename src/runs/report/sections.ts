@@ -35,7 +35,7 @@ export function runSections(run: ReportRun, { suffix = '', curves = true } = {})
     examplesSection(episodes),
     configSection(run),
   ]
-    .filter((section) => section !== '')
+    .filter((part) => part !== '')
     .join('\n');
 }
 
@@ -126,7 +126,7 @@ ${tablesOf([changesTable(results), ...crossedTables(results), ...(spread === nul
 function classesSection(run: ReportRun): string {
   const tables = classTables(run).filter(({ rows }) => rows.length > 0);
   return section(
-    'What went wrong, before and after',
+    'What the tries came to',
     tables.length === 0 ? [] : [`<div class="pair">\n${tablesOf(tables)}\n</div>`],
   );
 }

@@ -99,10 +99,10 @@ export function overSeedsTable({ overSeeds }: Results): Table | null {
   if (overSeeds.length === 0) return null;
   return {
     caption: 'Over the seeds of the evaluation, in percent and points.',
-    head: ['', 'mean', 'least', 'most', 'standard error'],
-    rows: overSeeds.map(([label, { mean: middle, min, max, standardError }]) => ({
+    head: ['', 'mean, 95% interval', 'least', 'most'],
+    rows: overSeeds.map(([label, { mean: middle, low, high, min, max }]) => ({
       label,
-      cells: [middle, min, max, standardError].map(points),
+      cells: [{ text: points(middle), note: range(low, high, points) }, points(min), points(max)],
     })),
   };
 }
