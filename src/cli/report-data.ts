@@ -1,8 +1,8 @@
 /**
  * From run folders to reports: gathers what `src/runs/report` draws, and writes the pages.
  *
- * Reads each log once. Examples are chosen while the episodes stream by: the latest that helped, one whose reflection
- * holds a passing answer (leaked), one that did not help. Their tokens get texts where the run's tokenizer is found.
+ * Reads each log once. Examples are chosen while the episodes stream by: one that helped, one whose reflection holds
+ * a passing answer (leaked), one that did not help. Their tokens get texts where the run's tokenizer is found.
  */
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -109,10 +109,11 @@ interface Candidates {
   others(): Episode[];
 }
 
-/** The latest trained ones, one for each group and step, newest first. */
+/** The latest trained ones, one for each group and step, those first whose siblings fared most differently. */
 function makeCandidates(): Candidates {
   const held = { helped: new Map<string, Episode>(), others: new Map<string, Episode>() };
-  const newestFirst = (episodes: Map<string, Episode>): Episode[] => [...episodes.values()].toReversed();
+  const strongest = (episodes: Map<string, Episode>): Episode[] =>
+    [...episodes.values()].toSorted((a, b) => Math.abs(b.advantage ?? 0) - Math.abs(a.advantage ?? 0));
   return {
     add: (episode) => {
       if (episode.advantage === null) return;
@@ -123,8 +124,8 @@ function makeCandidates(): Candidates {
       const oldest = latest.keys().next();
       if (latest.size > HELD && oldest.done !== true) latest.delete(oldest.value);
     },
-    helped: () => newestFirst(held.helped),
-    others: () => newestFirst(held.others),
+    helped: () => strongest(held.helped),
+    others: () => strongest(held.others),
   };
 }
 

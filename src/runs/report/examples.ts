@@ -48,5 +48,5 @@ function verdict(score: Score): string {
   if (score === null) return '<p class="verdict">not scored</p>';
   if ('error' in score) return `<p class="verdict">not scored: ${escapeText(score.error)}</p>`;
   if (score.ok) return '<p class="verdict pass">✓ passes</p>';
-  return `<p class="verdict fail">✗ fails: ${escapeText(score.why)}</p>`;
+  return `<p class="verdict fail">✗ fails, ${escapeText(score.class)}: ${escapeText(score.why)}</p>`;
 }

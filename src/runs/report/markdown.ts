@@ -53,11 +53,12 @@ function runBlocks(run: ReportRun, level: number): string[] {
     markdownText(factsOf(run).join(' · ')),
     ...(figures.length === 0 ? [] : [figures.join('\n')]),
     ...warnings.map((warning) => `**Warning:** ${markdownText(warning)}`),
-    ...headed('What it can do, and against what', [
-      ...(results === null
+    ...headed(
+      'What it can do, and against what',
+      results === null
         ? []
-        : [ratesTable(results), changesTable(results), ...crossedTables(results), overSeedsTable(results)]),
-    ]),
+        : [ratesTable(results), changesTable(results), ...crossedTables(results), overSeedsTable(results)],
+    ),
     ...headed('What it learned to write', [
       results === null ? null : reflectionsTable(results),
       lengthsTable(digest),

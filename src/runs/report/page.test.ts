@@ -146,7 +146,7 @@ test('an evaluation without a start model shows one model, and compares nothing'
   expect(results.columns.map(({ name }) => name)).toEqual(['now', 'now']);
   expect(results.rates.every(({ cells }) => cells.length === 2)).toBe(true);
   expect(results.figures[1]).toEqual({
-    label: 'The same, greedy',
+    label: 'Second try, greedy',
     from: null,
     to: secondTry.rate,
     change: null,

@@ -89,7 +89,7 @@ export function quickstartResults(evaluation: QuickstartResults): Results {
         change: change.secondTry,
       },
       {
-        label: 'The same, greedy',
+        label: 'Second try, greedy',
         from: greedy.before.secondTry.rate,
         to: greedy.after.secondTry.rate,
         change: change.greedySecondTry,
@@ -153,7 +153,7 @@ export function evaluationResults(file: EvaluationFile): Results {
     temperature,
     figures: [
       figure('Second try, after its own reflection', 'secondTry', first, sampled?.secondTry),
-      figure('The same, greedy', 'secondTry', greedy, change?.greedy.secondTry),
+      figure('Second try, greedy', 'secondTry', greedy, change?.greedy.secondTry),
       figure('First try', 'firstTry', first, sampled?.firstTry),
     ],
     columns: columnHeads(temperature, start !== null),

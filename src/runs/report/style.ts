@@ -48,6 +48,8 @@ tr.open{color:var(--muted)}
 .plain{width:auto;min-width:50%}
 .scroll{overflow-x:auto}
 .scroll+.scroll{margin-top:2rem}
+.pair>.scroll,.pair .reflections{margin-top:0}
+h2+.pair{margin-top:0}
 h3.later{margin:2rem 0 .5rem}
 details{margin-top:1rem;font-size:.9rem}
 details table{margin-top:.8rem}
