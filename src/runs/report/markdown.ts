@@ -11,12 +11,12 @@ import { factsOf } from './sections.ts';
 import { markdownTable, markdownText, type Table } from './table.ts';
 import {
   changesTable,
-  classTables,
+  classesTable,
   configTable,
-  crossedTables,
+  crossedTable,
   environmentTable,
+  evaluationTablesOf,
   lengthsTable,
-  overSeedsTable,
   ratesTable,
   reflectionsTable,
 } from './tables.ts';
@@ -57,13 +57,13 @@ function runBlocks(run: ReportRun, level: number): string[] {
       'What it can do, and against what',
       results === null
         ? []
-        : [ratesTable(results), changesTable(results), ...crossedTables(results), overSeedsTable(results)],
+        : [ratesTable(results), changesTable(results), crossedTable(results), ...evaluationTablesOf(results)],
     ),
     ...headed('What it learned to write', [
       results === null ? null : reflectionsTable(results),
       lengthsTable(digest),
     ]),
-    ...headed('What the tries came to', classTables(run)),
+    ...headed('What the tries came to', [classesTable(digest)]),
     ...headed('Configuration', [configTable(run), environmentTable(run)]),
   ];
 }

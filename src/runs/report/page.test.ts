@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { anyText } from '../../lib/text-testing.ts';
+import { evaluationTables } from '../evaluation-tables.ts';
 import { rateRows } from '../result-rows.ts';
 import { makeDigester } from './digest.ts';
 import { renderMarkdown } from './markdown.ts';
@@ -104,7 +105,7 @@ test('the page says of the reflections, the controls and the costs what the tabl
   });
   const page = renderReport([{ ...emptyRun(), results, warnings: ['far < near'] }]);
   const texts = cellsOf(page);
-  expect(texts('second try, reflection with a forced beginning').slice(0, 2)).toEqual(['45.0', '42.0']);
+  expect(texts('second try, forced beginning').slice(0, 2)).toEqual(['45.0', '42.0']);
   expect(texts('how many tries those are')).toEqual(['3', '3', '3', '3']);
   expect(texts('tokens of both tries')).toEqual(['40.0', '40.0', '40.0', '40.0']);
   expect(texts('vague')).toEqual(['75.0%', '0.0%']);
@@ -120,24 +121,23 @@ test('the page says of the reflections, the controls and the costs what the tabl
     expect(texts(label).length, label).toBeGreaterThan(0);
 });
 
-test('an evaluation of several seeds shows the first, its tests, its error classes and the spread', () => {
-  const page = renderReport([{ ...emptyRun(), results: evaluationResults(evaluationFile) }]);
-  const texts = cellsOf(page);
-  expect(page).toContain('70.0 →</span> 88.0<small>%</small>');
+test('an evaluation of several seeds shows the first beside the tables of all that r3 eval prints', () => {
+  const results = evaluationResults(evaluationFile);
+  const tables = evaluationTables(evaluationFile);
+  const texts = (text: string): string =>
+    text
+      .replaceAll(/<[^>]*>/g, ' ')
+      .replaceAll('&#39;', "'")
+      .replaceAll('&quot;', '"')
+      .replaceAll('&lt;', '<');
+  const page = texts(renderReport([{ ...emptyRun(), results }]));
+  expect(page).toContain('70.0 →  88.0 %');
   expect(page).toContain('seeds 1, 2');
-  expect(texts('second try minus: second try, no reflection').slice(0, 1)).toEqual(['+12.5']);
-  expect(page).toContain('below 0.0001');
-  expect(texts('missed target')).toEqual(['50.0%', '100', '50.0%', '100']);
-  expect(texts('hold a passing answer (leak)')).toEqual(['7.0%', '7.0%']);
-  expect(texts('second try, after its own reflection')).toEqual([
-    '88.0',
-    '85.0',
-    'to',
-    '91.0',
-    '87.0',
-    '89.0',
-  ]);
-  expect(page.match(/Who gains/g)?.length).toBeGreaterThanOrEqual(2);
+  expect(tables.length).toBeGreaterThan(4);
+  for (const { title, rows: all } of tables) {
+    expect(page, title).toContain(title);
+    for (const cell of all.flat()) expect(page, title).toContain(cell);
+  }
 });
 
 test('an evaluation without a start model shows one model, and compares nothing', () => {
@@ -152,7 +152,7 @@ test('an evaluation without a start model shows one model, and compares nothing'
     change: null,
   });
   const page = renderReport([{ ...emptyRun(), results }]);
-  expect(page).not.toMatch(/→|NaN|undefined|before/);
+  expect(page).not.toMatch(/→|NaN|undefined|<th scope="col">before/);
 });
 
 test('an interval that contains 0 says so', () => {

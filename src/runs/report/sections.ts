@@ -12,12 +12,12 @@ import type { Figure, Results } from './results.ts';
 import { htmlTable, type Table } from './table.ts';
 import {
   changesTable,
-  classTables,
+  classesTable,
   configTable,
-  crossedTables,
+  crossedTable,
   environmentTable,
+  evaluationTablesOf,
   lengthsTable,
-  overSeedsTable,
   ratesTable,
   reflectionsTable,
 } from './tables.ts';
@@ -78,13 +78,11 @@ function warningsBlock(warnings: readonly string[]): string {
 
 function reflectionsSection(run: ReportRun, suffix: string): string {
   const { results, rows } = run;
-  const table = results === null ? null : reflectionsTable(results);
+  const note = results?.reflections.note ?? '';
   return section('What it learned to write', [
     kindsFigure(rows, suffix),
-    table === null ? '' : htmlTable(table),
-    results === null || results.reflections.note === ''
-      ? ''
-      : `<p class="caption">${escapeText(results.reflections.note)}</p>`,
+    results === null ? '' : tablesOf([reflectionsTable(results)]),
+    note === '' ? '' : `<p class="caption">${escapeText(note)}</p>`,
     lengthsFigure(run, suffix),
   ]);
 }
@@ -114,21 +112,17 @@ ${htmlTable(table)}</div>`;
 }
 
 function resultsSection(results: Results): string {
-  const spread = overSeedsTable(results);
+  const others = [changesTable(results), crossedTable(results), ...evaluationTablesOf(results)];
   return section('What it can do, and against what', [
     htmlTable(ratesTable(results)),
     `<div class="pair">
-${tablesOf([changesTable(results), ...crossedTables(results), ...(spread === null ? [] : [spread])])}
+${tablesOf(others)}
 </div>`,
   ]);
 }
 
-function classesSection(run: ReportRun): string {
-  const tables = classTables(run).filter(({ rows }) => rows.length > 0);
-  return section(
-    'What the tries came to',
-    tables.length === 0 ? [] : [`<div class="pair">\n${tablesOf(tables)}\n</div>`],
-  );
+function classesSection({ digest }: ReportRun): string {
+  return section('What the tries came to', [tablesOf([classesTable(digest)])]);
 }
 
 function configSection(run: ReportRun): string {
@@ -145,8 +139,10 @@ export function section(title: string, parts: readonly string[]): string {
   return held.length === 0 ? '' : `<section>\n<h2>${escapeText(title)}</h2>\n${held.join('\n')}\n</section>`;
 }
 
-function tablesOf(tables: readonly Table[]): string {
+/** Those that have something to say. */
+function tablesOf(tables: readonly (Table | null)[]): string {
   return tables
+    .filter((table) => table !== null)
     .filter(({ rows }) => rows.length > 0)
     .map(htmlTable)
     .join('\n');

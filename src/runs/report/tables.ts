@@ -7,7 +7,7 @@ import { intervalMarks } from '../charts.ts';
 import type { ReportRun } from './data.ts';
 import type { Digest } from './digest.ts';
 import { mean, NOTHING, plain, points, quantile, range, rangeOf, signed } from './numbers.ts';
-import type { ChangeRow, RateLike, Results } from './results.ts';
+import type { RateLike, Results } from './results.ts';
 import type { Cell, Row, Table } from './table.ts';
 
 /** Longer values of an option are cut: a prompt may be a page. */
@@ -57,87 +57,53 @@ function rateCell(rate: RateLike | null): Cell | string {
 }
 
 export function changesTable({ changes }: Results): Table {
-  const tested = changes.some(({ p }) => p !== undefined);
   return {
     caption: 'Differences in percentage points, paired by problem, with 95% intervals.',
-    head: ['difference', 'points', '95% interval', ...(tested ? ['p (McNemar)'] : [])],
-    rows: changes.map((change) => changeRow(change, tested)),
+    head: ['difference', 'points', '95% interval'],
+    rows: changes.map(({ label, diff, low, high }): Row => {
+      if (!Number.isFinite(diff)) return { label, cells: [NOTHING, NOTHING] };
+      const open = !(low > 0 || high < 0);
+      return {
+        label,
+        cells: [signed(diff), { text: range(low, high, signed), ...(open ? { note: 'contains 0' } : {}) }],
+        ...(open ? { look: 'open' } : {}),
+      };
+    }),
   };
 }
 
-function changeRow({ label, diff, low, high, p }: ChangeRow, tested: boolean): Row {
-  const last = tested ? [p === undefined || !Number.isFinite(p) ? NOTHING : pText(p)] : [];
-  if (!Number.isFinite(diff)) return { label, cells: [NOTHING, NOTHING, ...last] };
-  const open = !(low > 0 || high < 0);
+export function crossedTable({ crossed }: Results): Table | null {
+  if (crossed === null) return null;
   return {
-    label,
-    cells: [
-      signed(diff),
-      { text: range(low, high, signed), ...(open ? { note: 'contains 0' } : {}) },
-      ...last,
-    ],
-    ...(open ? { look: 'open' } : {}),
-  };
-}
-
-function pText(p: number): string {
-  return p < 0.0001 ? 'below 0.0001' : p.toFixed(4);
-}
-
-export function crossedTables({ crossed }: Results): Table[] {
-  return crossed.map(({ label, table }) => ({
-    caption: `Who gains: pass rate of the retry on the same failures, by who wrote the reflection and who read it${label === '' ? '' : `; ${label}`}.`,
+    caption:
+      'Who gains: pass rate of the retry on the same failures, by who wrote the reflection and who read it.',
     head: ['written by', 'read by start', 'read by trained'],
     rows: [
-      { label: 'start model', cells: [rateCell(table.startStart), rateCell(table.startTrained)] },
-      { label: 'trained model', cells: [rateCell(table.trainedStart), rateCell(table.trainedTrained)] },
+      { label: 'start model', cells: [rateCell(crossed.startStart), rateCell(crossed.startTrained)] },
+      { label: 'trained model', cells: [rateCell(crossed.trainedStart), rateCell(crossed.trainedTrained)] },
     ],
+  };
+}
+
+/** What `r3 eval` prints, as it prints it. */
+export function evaluationTablesOf({ tables }: Results): Table[] {
+  return tables.map(({ title, heads, rows }) => ({
+    caption: title,
+    head: heads,
+    rows: rows.map(([label = '', ...cells]) => ({ label, cells })),
   }));
 }
 
-export function overSeedsTable({ overSeeds }: Results): Table | null {
-  if (overSeeds.length === 0) return null;
-  return {
-    caption: 'Over the seeds of the evaluation, in percent and points.',
-    head: ['', 'mean, 95% interval', 'least', 'most'],
-    rows: overSeeds.map(([label, { mean: middle, low, high, min, max }]) => ({
-      label,
-      cells: [{ text: points(middle), note: range(low, high, points) }, points(min), points(max)],
-    })),
-  };
-}
-
-/** Error classes of the evaluation, else of the retries at either end of training. */
-export function classTables({ results, digest }: Pick<ReportRun, 'results' | 'digest'>): Table[] {
-  const fromEvaluation = (results?.classes ?? []).map(({ label, before, after }) =>
-    classTable(
-      `What became of ${label}, on held-out problems.`,
-      before === null ? ['now'] : ['before', 'after'],
-      before === null ? [after] : [before, after],
-    ),
-  );
-  if (digest.steps === 0) return fromEvaluation;
-  return [
-    ...fromEvaluation,
-    classTable(
-      `What became of retries in training, first ${digest.steps} steps and last ${digest.steps}.`,
-      ['first steps', 'last steps'],
-      [digest.before.classes, digest.after.classes],
-    ),
-  ];
-}
-
-function classTable(
-  caption: string,
-  heads: readonly string[],
-  counts: readonly Readonly<Record<string, number>>[],
-): Table {
+/** What retries came to at either end of training. */
+export function classesTable({ steps, before, after }: Digest): Table | null {
+  if (steps === 0) return null;
+  const counts = [before.classes, after.classes];
   const totals = counts.map((one) => Object.values(one).reduce((sum, count) => sum + count, 0));
   const sum = (name: string): number => counts.reduce((total, one) => total + (one[name] ?? 0), 0);
   const names = [...new Set(counts.flatMap(Object.keys))].toSorted((a, b) => sum(b) - sum(a));
   return {
-    caption,
-    head: ['came to', ...heads],
+    caption: `What became of retries in training, first ${steps} steps and last ${steps}.`,
+    head: ['came to', 'first steps', 'last steps'],
     style: 'reflections',
     rows: names.map((label) => ({
       label,
@@ -149,13 +115,12 @@ function classTable(
   };
 }
 
-export function reflectionsTable({ reflections }: Results): Table | null {
-  if (reflections.rows.length === 0) return null;
+export function reflectionsTable({ reflections }: Results): Table {
   return {
     caption: 'Reflections on failed first tries of held-out problems.',
-    head: ['reflections', ...reflections.columns],
+    head: ['reflections', 'before', 'after'],
     style: 'reflections',
-    rows: reflections.rows.map(([label, cells]) => ({ label, cells })),
+    rows: reflections.rows.map(([label, ...cells]) => ({ label, cells })),
   };
 }
 
