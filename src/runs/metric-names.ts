@@ -66,6 +66,50 @@ export const METRIC_NAMES: readonly MetricName[] = [
     unit: 'nats',
     meaning: 'mean KL to the start model for each trained token, estimator k3; only with beta above 0',
   },
+  {
+    name: 'clip_ratio/low_mean',
+    unit: 'share',
+    meaning:
+      'ratios below their bound, of negative advantages; of tokens, or of sequences where each has one ratio',
+  },
+  {
+    name: 'clip_ratio/high_mean',
+    unit: 'share',
+    meaning: 'ratios above their bound, of positive advantages',
+  },
+  { name: 'clip_ratio/region_mean', unit: 'share', meaning: 'either of the two' },
+  { name: 'clip_ratio/low_min', unit: 'share', meaning: 'the least share below the bound in a sequence' },
+  { name: 'clip_ratio/high_max', unit: 'share', meaning: 'the largest share above the bound in a sequence' },
+  {
+    name: 'cispo_clip_ratio',
+    unit: 'share',
+    meaning: 'ratios above the cap, of positive advantages; loss type cispo',
+  },
+  {
+    name: 'vespo/phi_seq_mean',
+    unit: 'number',
+    meaning: 'mean weight of the sequences; loss type vespo',
+  },
+  {
+    name: 'sampling/sampling_logp_difference/<mean, max>',
+    unit: 'nats',
+    meaning: 'difference of the log-probabilities of trainer and sampler, without its sign',
+  },
+  {
+    name: 'sampling/importance_sampling_ratio/<min, mean, max>',
+    unit: 'number',
+    meaning: 'ratio of trainer to sampler, after the bounds of the correction',
+  },
+  {
+    name: 'sampling/importance_sampling_ratio_raw/<min, mean, max>',
+    unit: 'number',
+    meaning: 'the same before the bounds',
+  },
+  {
+    name: 'sampling/importance_sampling_affected',
+    unit: 'share',
+    meaning: 'ratios that the bounds changed',
+  },
   { name: 'nll', unit: 'nats', meaning: 'mean negative log-probability of a token, in supervised training' },
   {
     name: 'distillation/examples',

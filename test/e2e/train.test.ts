@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeRng } from '../../src/lib/rng.ts';
+import { findMetricName } from '../../src/runs/metric-names.ts';
 import { hasStepped, interruptWhen, makeModel, makeWorkplace } from './r3.ts';
 
 const TASK = [
@@ -53,6 +54,14 @@ test('a run leaves a model, a report and a line for each step', () => {
   expect(metrics?.toString().trimEnd().split('\n')).toHaveLength(40);
   expect(readFileSync(join(folder, 'whole/report.html'), 'utf8')).toContain('Reflect, Retry, Reward');
   expect(existsSync(join(folder, 'whole/model/tokenizer.json'))).toBe(true);
+});
+
+test('every number that a run writes is in the document of the run folder', () => {
+  const [metrics] = outputs('whole');
+  const lines = metrics?.toString().trimEnd().split('\n') ?? [];
+  const names = new Set(lines.flatMap((line) => Object.keys(JSON.parse(line) as object)));
+  expect(names.size).toBeGreaterThan(15);
+  expect([...names].filter((name) => findMetricName(name) === undefined)).toEqual([]);
 });
 
 test('failures that were mined before make the same run', async () => {
