@@ -5,9 +5,9 @@
  * 1 failed, 2 a command line that cannot be meant, 130 stopped by Ctrl-C. An error is one line on stderr; its stack
  * is shown with --debug.
  */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { R3Error, messageOf } from '../lib/errors.ts';
+import { packageVersion } from '../lib/version.ts';
 import { printable } from '../lib/printable.ts';
 import { INTERRUPTED, OutputLost, type Io } from './io.ts';
 
@@ -139,7 +139,7 @@ async function makeProgram(args: readonly string[], io: Io): Promise<Command> {
     .description(
       'Reflect, Retry, Reward: a small language model learns to write reflections that make its next try pass.',
     )
-    .version(version(), '-V, --version', 'show the version')
+    .version(packageVersion(), '-V, --version', 'show the version')
     .option('--debug', 'show the stack of an error')
     .addHelpText('after', EXAMPLES);
   prepare(program, io);
@@ -188,9 +188,4 @@ function explain(error: unknown, args: readonly string[], io: Io): number {
   if (args.includes('--debug') && error instanceof Error) io.note(error.stack ?? '');
   else if (!known) io.note('r3: this was not expected to happen; --debug shows where it did');
   return known && error.boundary === 'config' && error.code === 'bad-option' ? USAGE : FAILED;
-}
-
-function version(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return /"version": "([^"]+)"/.exec(readFileSync(file, 'utf8'))?.[1] ?? 'unknown';
 }

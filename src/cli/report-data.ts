@@ -53,7 +53,7 @@ export async function gatherRun(directory: string): Promise<ReportRun> {
     name: directory,
     config,
     sources: stringsOf(sources),
-    environment: environmentOf(run.config),
+    environment: environmentOf(run),
     rows: run.metrics,
     ...measurementOf(run),
     digest: digester.digest,
@@ -228,10 +228,12 @@ function findTokenizer(directory: string, { model, command }: RunConfig): Tokeni
   return undefined;
 }
 
-/** What config.json says of the machine and the versions that made the run. */
-function environmentOf({ kernels, environment }: RunConfig): [label: string, value: string][] {
-  const rows = Object.entries(stringsOf(environment));
-  return [...(typeof kernels === 'string' ? [['kernels', kernels] as [string, string]] : []), ...rows];
+/** Kernels and threads as the engine describes them, and what the run noted of the machine and the versions. */
+function environmentOf({ config: { kernels }, environment }: RunView): [label: string, value: string][] {
+  return [
+    ...(typeof kernels === 'string' ? [['kernels', kernels] as [string, string]] : []),
+    ...Object.entries(stringsOf(environment)),
+  ];
 }
 
 function stringsOf(value: unknown): Record<string, string> {

@@ -5,6 +5,7 @@
  *   metrics.jsonl     a row per step          episodes.jsonl   a group per line: reflections, retries
  *   failures.jsonl    the failed attempts     timings.jsonl    wall-clock times, the only log that has any
  *   checkpoints/000100/   what the engine saved, and state.json: step, log lengths, files (size, sha256), loop state
+ *   environment.json  versions and machine that the run began with
  *   evaluation.json   log.txt   report.html   lock.<pid>: the process that writes the run
  *
  * A checkpoint notes how many records each log held. Resuming cuts the logs back to that and goes on, so that the
@@ -41,6 +42,7 @@ import { isObject } from '../lib/json.ts';
 import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
 import type { Episode, Failure, Written } from '../method/episode.ts';
+import { runEnvironment } from './environment.ts';
 import { episodesOf, groupRecord } from './group-record.ts';
 import { checkUnlocked, isLock, takeLock } from '../lib/lock.ts';
 
@@ -154,7 +156,9 @@ function fillRun(directory: string, config: RunConfig, unlock: () => void): Run 
   try {
     // A kill before config.json is in place leaves a partial file.
     removePartials(directory);
+    // First: with it the folder is a run, also after a kill.
     writeFileAtomic(join(directory, 'config.json'), asJson(config));
+    writeFileAtomic(join(directory, 'environment.json'), asJson(runEnvironment()));
     return openLocked(directory, config, unlock);
   } catch (error) {
     for (const name of readdirSync(directory)) {
@@ -381,17 +385,23 @@ export interface RunView {
   episodes(): Generator<Episode, void, undefined>;
   /** What evaluation.json holds, null when there is none. */
   evaluation: unknown;
+  /** What environment.json holds, null when there is none: runs of earlier versions have not. */
+  environment: unknown;
 }
 
 /** Reads a run folder, also one that another process is writing. */
 export function readRun(directory: string): RunView {
-  const evaluation = join(directory, 'evaluation.json');
+  const readIfThere = (name: string): unknown => {
+    const path = join(directory, name);
+    return existsSync(path) ? readJson(path) : null;
+  };
   return {
     directory,
     config: readConfig(directory),
     metrics: [...readLog<StepRow>(directory, 'metrics')],
     episodes: () => readEpisodes(directory),
-    evaluation: existsSync(evaluation) ? readJson(evaluation) : null,
+    evaluation: readIfThere('evaluation.json'),
+    environment: readIfThere('environment.json'),
   };
 }
 

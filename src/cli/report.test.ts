@@ -1,0 +1,175 @@
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Episode, Written } from '../method/episode.ts';
+import { evaluationFile } from '../runs/report/testing.ts';
+import { createRun } from '../runs/run.ts';
+import { countdown } from '../tasks/countdown.ts';
+import { loadTokenizer } from '../text/tokenizer.ts';
+import { runInPlace } from './testing.ts';
+
+const START = fileURLToPath(new URL('../../models/start', import.meta.url));
+const tokenizer = loadTokenizer(START);
+const [endId = 0] = tokenizer.eosIds;
+
+let folder: string;
+const at = (...names: string[]): string => join(folder, ...names);
+const page = (...names: string[]): string => readFileSync(at(...names), 'utf8');
+
+function written(text: string): Written {
+  const tokens = [...tokenizer.encode(text), endId];
+  return { tokens, logprobs: tokens.map((_, i) => -0.25 * (i + 1)), text, stopReason: 'stop' };
+}
+
+function episodeAt(step: number, index: number, more: Partial<Episode> = {}): Episode {
+  const helped = index % 2 === 0;
+  return {
+    version: 1,
+    step,
+    group: '4-7-2-to-26#0',
+    index,
+    problem: { id: '4-7-2-to-26', nums: [4, 7, 2], target: 26 } as Episode['problem'],
+    attempt: written('4 + 7 + 2'),
+    attemptScore: { ok: false, class: 'missed target', why: 'expected 26, got 13' },
+    reflection: written(helped ? 'keep 2 need 13' : 'too big'),
+    retry: written('4 * 7 - 2'),
+    score: helped ? { ok: true } : { ok: false, class: 'missed target', why: 'expected 26, got 28' },
+    reward: helped ? 1 : 0,
+    advantage: helped ? 0.75 : -0.75,
+    ...more,
+  };
+}
+
+/** A run of four steps. */
+function makeRun(name: string, seed: number, more: Partial<Episode> = {}): string {
+  const run = createRun(at(name), {
+    version: 1,
+    command: 'train',
+    task: countdown.name,
+    prompts: { ...countdown.prompts('short') },
+    model: { directory: START, hash: 'x' },
+    kernels: 'reference kernels',
+    sources: { seed: 'given' },
+    train: { seed, steps: 4 },
+  });
+  for (let step = 0; step < 4; step++) {
+    run.appendGroup([episodeAt(step, 0, more), episodeAt(step, 1, more)]);
+    run.appendMetrics({ step, reward: 0.25 * step, kl: 0 });
+    run.appendTimings({ step, sample: 1, train: 2 });
+  }
+  run.close();
+  return at(name);
+}
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'r3-report-'));
+  makeRun('one', 1);
+  makeRun('two', 2);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test('a run gets its page, with examples token by token, sources and environment', async () => {
+  const { code, stdout, stderr } = await runInPlace(['report', at('one')]);
+  expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: `${at('one', 'report.html')}\n` });
+  const html = page('one', 'report.html');
+  expect(html).toContain('in training, helped');
+  expect(html).toContain('in training, did not help');
+  expect(html).toContain('title="reflection token 1: trained, advantage +0.75; log-probability −0.25"');
+  expect(html).toContain('title="retry token 1: not trained; log-probability −0.25"');
+  expect(html).toContain('<th scope="row">train.seed</th><td>1</td><td>given</td>');
+  expect(html).toContain(`<th scope="row">node</th><td>${process.version}</td>`);
+  expect(html).toContain('<th scope="row">kernels</th><td>reference kernels</td>');
+  expect(html).toContain('What became of retries in training, first 2 steps and last 2.');
+});
+
+test("where the model's tokenizer is gone, texts are shown whole and the page says so", async () => {
+  makeRun('moved', 1);
+  const config = JSON.parse(page('moved', 'config.json')) as { model: { directory: string } };
+  config.model.directory = at('nowhere');
+  writeFileSync(at('moved', 'config.json'), JSON.stringify(config));
+  expect((await runInPlace(['report', at('moved')])).code).toBe(0);
+  expect(page('moved', 'report.html')).toContain('tokenizer is not where the run had it');
+  expect(page('moved', 'report.html')).not.toContain('class="token up" title');
+});
+
+test('a reflection that holds a passing answer is shown as leaked', async () => {
+  makeRun('leaked', 1, { reflection: written('4 * 7 - 2') });
+  expect((await runInPlace(['report', at('leaked')])).code).toBe(0);
+  expect(page('leaked', 'report.html')).toContain('in training, leaked');
+  await runInPlace(['report', at('one')]);
+  expect(page('one', 'report.html')).not.toContain('in training, leaked');
+});
+
+test('what is trained follows the options of the run', async () => {
+  makeRun('retries', 1);
+  const config = JSON.parse(page('retries', 'config.json')) as { train: object };
+  Object.assign(config.train, { method: 'reflect', trainTokens: 'retry' });
+  writeFileSync(at('retries', 'config.json'), JSON.stringify(config));
+  await runInPlace(['report', at('retries')]);
+  expect(page('retries', 'report.html')).toContain('title="retry token 1: trained, advantage');
+  expect(page('retries', 'report.html')).toContain('title="reflection token 1: not trained');
+});
+
+test('several runs get one page beside the first, or where --out says', async () => {
+  const runs = [at('one'), at('two')];
+  expect((await runInPlace(['report', ...runs])).stdout).toBe(`${at('report.html')}\n`);
+  expect(page('report.html')).toContain('mean of A, B, least to most');
+  const { stdout } = await runInPlace(['report', ...runs, '--out', at('both.html'), '--json']);
+  expect(JSON.parse(stdout)).toEqual({ report: at('both.html') });
+  expect(page('both.html')).toBe(page('report.html'));
+});
+
+test('Markdown goes to stdout, or to a file, and leaves the page alone', async () => {
+  rmSync(at('two', 'report.html'), { force: true });
+  const { stdout } = await runInPlace(['report', at('two'), '--markdown']);
+  expect(stdout).toContain('| train.seed | 2 | given |');
+  expect(existsSync(at('two', 'report.html'))).toBe(false);
+  await runInPlace(['report', at('two'), '--markdown', '--out', at('two.md')]);
+  expect(page('two.md')).toBe(stdout);
+});
+
+test('the latest evaluation of the run that is done is the one that is shown', async () => {
+  cpSync(at('one'), at('measured'), { recursive: true });
+  for (const [name, seeds] of [
+    ['9', [5]],
+    ['10', [1, 2]],
+  ] as const) {
+    mkdirSync(at('measured', 'evaluations', name), { recursive: true });
+    const file = { ...evaluationFile, seeds };
+    writeFileSync(at('measured', 'evaluations', name, 'summary.json'), JSON.stringify(file));
+  }
+  mkdirSync(at('measured', 'evaluations', '11'));
+  await runInPlace(['report', at('measured')]);
+  const html = page('measured', 'report.html');
+  expect(html).toContain('seeds 1, 2');
+  expect(html).toContain('70.0 →</span> 88.0');
+  expect(html).not.toMatch(/NaN|undefined/);
+  writeFileSync(at('measured', 'evaluations', '10', 'summary.json'), '{"version":7}');
+  const { code, stderr } = await runInPlace(['report', at('measured')]);
+  expect(code).toBe(1);
+  expect(stderr).toContain('expected an evaluation of version 1, got another');
+});
+
+test('--tensorboard writes an event file for each run, and again the same one', async () => {
+  const args = ['report', at('one'), at('two'), '--tensorboard', at('events')];
+  const { stdout } = await runInPlace(args);
+  const files = stdout.trimEnd().split('\n');
+  expect(files).toHaveLength(2);
+  const before = files.map((file) => readFileSync(file));
+  for (const bytes of before) expect(bytes.includes('brain.Event:2')).toBe(true);
+  expect((await runInPlace(args)).stdout).toBe(stdout);
+  expect(files.map((file) => readFileSync(file))).toEqual(before);
+});
+
+test.each([
+  [['one', 'one'], 'runs: expected each once, got'],
+  [['one', '--markdown', '--tensorboard', 'x'], '--tensorboard: expected no --markdown'],
+  [['one', '--markdown', '--json'], '--json: expected --out beside --markdown'],
+])('%j is refused by name', async (args, message) => {
+  const named = args.map((arg) => (arg === 'one' ? at(arg) : arg));
+  const { code, stderr } = await runInPlace(['report', ...named]);
+  expect(code).toBe(2);
+  expect(stderr).toContain(message);
+});
