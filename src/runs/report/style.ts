@@ -36,7 +36,7 @@ td small{display:block;font-size:.78rem;white-space:nowrap}
 .results tr:not(.control) th[scope=row],.results tr:not(.control) td{font-weight:600}
 .results td small{font-weight:400}
 .results .control th{padding-left:1.25rem;color:var(--muted)}
-table:not(.reflections):not(.plain) tbody th[scope=row]::first-letter{text-transform:uppercase}
+table:not(.reflections,.plain,.tokens) tbody th[scope=row]::first-letter{text-transform:uppercase}
 .results .cost td,.results .cost th,.results tr.cost:not(.control) th[scope=row],.results tr.cost:not(.control) td{font-weight:400;color:var(--muted)}
 .narrow{display:none}
 .reflections{max-width:38rem;margin-top:2rem}
@@ -72,6 +72,8 @@ article dd.trained{border-left:0;margin-right:-1.25rem;padding-right:1.25rem}
 .label::after{content:' ·'}
 details.tokens{padding-top:.25rem}
 details.tokens .line{margin:.2rem 0 .6rem;white-space:pre-wrap;overflow-wrap:anywhere;font:.85rem/1.9 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;unicode-bidi:isolate}
+.tokens td,.tokens th{padding:.15rem .6rem}
+table.tokens{width:auto}
 .token{border:1px solid var(--rule);border-radius:2px;padding:0 1px}
 .token.up{background:color-mix(in srgb,var(--c0) 30%,transparent);border-color:var(--c0)}
 .token.down{background:color-mix(in srgb,var(--c2) 35%,transparent);border-color:var(--c2);border-style:dashed}

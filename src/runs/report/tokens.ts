@@ -33,25 +33,24 @@ function turnView(turn: TokenTurn, advantage: number | null): string {
     return `<span class="token${look}" title="${escapeText(title)}">${tokenText(text)}</span>`;
   });
   const over = texts.length - shown.length;
-  const rows = shown.map((text, i) => {
-    const { logprob, reference } = logprobsOf(turn, i);
-    const cells = [
-      logprob,
-      reference,
-      logprob === undefined || reference === undefined ? undefined : logprob - reference,
-    ];
-    return `<tr><th scope="row"><code>${tokenText(text)}</code></th>${cells.map((value) => `<td>${value === undefined ? '–' : signedNumber(value)}</td>`).join('')}</tr>`;
-  });
   return `<p class="caption">${turn.turn}, ${trained ? 'trained' : 'not trained'}: ${texts.length} tokens${changeNote(turn)}</p>
 <p class="line" dir="auto">${spans.join('')}</p>${over > 0 ? `<p class="none">and ${over} more tokens</p>` : ''}
-${
-  trained
-    ? `<details><summary>The same as numbers</summary><div class="scroll"><table>
-<caption>Log-probabilities of the ${turn.turn}, natural logarithm: of the model that sampled, of the start model, and the difference.</caption>
-<thead><tr><th scope="col">token</th><th scope="col">sampled</th><th scope="col">start model</th><th scope="col">change</th></tr></thead>
-<tbody>${rows.join('\n')}</tbody></table></div></details>`
-    : ''
-}`;
+${trained ? logprobTable(turn, shown) : ''}`;
+}
+
+/** The start model's column and the change are there where the run holds them. */
+function logprobTable(turn: TokenTurn, shown: readonly string[]): string {
+  const compared = turn.referenceLogprobs !== undefined;
+  const rows = shown.map((text, i) => {
+    const { logprob = Number.NaN, reference = Number.NaN } = logprobsOf(turn, i);
+    const cells = compared ? [logprob, reference, logprob - reference] : [logprob];
+    return `<tr><th scope="row"><code>${tokenText(text)}</code></th>${cells.map((value) => `<td>${signedNumber(value)}</td>`).join('')}</tr>`;
+  });
+  const heads = ['token', 'sampled', ...(compared ? ['start model', 'change'] : [])];
+  return `<details><summary>The same as numbers</summary><div class="scroll"><table class="tokens">
+<caption>Log-probabilities of the ${turn.turn}, natural logarithm${compared ? ': of the model that sampled, of the start model, and the difference' : ', of the model that sampled'}.</caption>
+<thead><tr>${heads.map((head) => `<th scope="col">${head}</th>`).join('')}</tr></thead>
+<tbody>${rows.join('\n')}</tbody></table></div></details>`;
 }
 
 function logprobsOf(
