@@ -10,12 +10,12 @@ import { R3Error } from '../lib/errors.ts';
 import { writeFileAtomic } from '../lib/files.ts';
 import { isObject } from '../lib/json.ts';
 import { readJsonl } from '../lib/jsonl.ts';
-import { passed, type Episode } from '../method/episode.ts';
+import { passed, type Episode, type Written } from '../method/episode.ts';
 import type { EvaluationFile } from '../method/evaluation-summary.ts';
 import { runWarnings } from '../method/metrics.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import { START_MODEL } from '../quickstart.ts';
-import type { LoggedText, ReportEpisode, ReportRun, TokenTurn, Turn } from '../runs/report/data.ts';
+import type { ReportEpisode, ReportRun, TokenTurn, Turn } from '../runs/report/data.ts';
 import { makeDigester } from '../runs/report/digest.ts';
 import { renderReport } from '../runs/report/page.ts';
 import { evaluationResults, quickstartResults, type Results } from '../runs/report/results.ts';
@@ -176,7 +176,7 @@ function tokensOf(
     return { turns: [], why: "the model's tokenizer is not where the run had it, so texts are shown whole" };
   }
   const trained = trainedTurns(config, reflection !== null);
-  const turns: [Turn, LoggedText | null][] = [
+  const turns: [Turn, Written | null][] = [
     ['attempt', reflection === null && retry === null ? attempt : null],
     ['reflection', reflection],
     ['retry', retry],

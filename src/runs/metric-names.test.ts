@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { crossEntropyLoss, grpoLoss } from '../method/loss.ts';
 import type { Episode } from '../method/episode.ts';
 import { stepMetrics } from '../method/metrics.ts';
 import { findMetricName, METRIC_NAMES, metricNameRows } from './metric-names.ts';
@@ -26,20 +25,22 @@ function episode(more: Partial<Episode>): Episode {
   };
 }
 
-test('every number of a step and of its loss is listed', () => {
+test('every number of a step is listed, and every name that a source of numbers writes', () => {
   const step = stepMetrics([
     episode({ kind: 'vague', hint: 'true' }),
     episode({ kind: 'search', hint: 'false', reward: 0 }),
   ]);
-  const logprobs = [Float32Array.of(-1, -2)];
-  const policy = grpoLoss(
-    { advantages: [1], oldLogprobs: logprobs, referenceLogprobs: logprobs },
-    { beta: 0.1, epsilon: 0.2, lossType: 'grpo' },
-  )(logprobs).metrics;
-  const supervised = crossEntropyLoss()(logprobs).metrics;
-  const names = Object.keys({ ...step, ...policy, ...supervised });
-  expect(names.length).toBeGreaterThan(20);
-  expect(names.filter((name) => findMetricName(name) === undefined)).toEqual([]);
+  const method = new URL('../method/', import.meta.url);
+  const sources = readdirSync(method).filter((name) => /^(loss|metrics)[a-z-]*\.ts$/.test(name));
+  const written = sources.flatMap((name) =>
+    [...readFileSync(new URL(name, method), 'utf8').matchAll(/metrics\['([^']+)'\] =/g)].map(
+      ([, key = '']) => key,
+    ),
+  );
+  expect(written).toContain('kl');
+  const names = new Set([...Object.keys(step), ...written]);
+  expect(names.size).toBeGreaterThan(20);
+  expect([...names].filter((name) => findMetricName(name) === undefined)).toEqual([]);
   expect(findMetricName('reflection/length')).toBeUndefined();
   expect(findMetricName('kind/long search')?.name).toBe('kind/<kind>');
 });

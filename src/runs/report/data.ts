@@ -3,7 +3,7 @@
  *
  * Pages and Markdown read nothing else. What a run does not hold is empty or null, and is then left out or named.
  */
-import type { Score, Written } from '../../method/episode.ts';
+import type { Score } from '../../method/episode.ts';
 import type { StepRow } from '../run.ts';
 import type { Digest } from './digest.ts';
 import type { Results } from './results.ts';
@@ -62,6 +62,3 @@ export interface ReportRun {
   /** Shown in this order. */
   episodes: readonly ReportEpisode[];
 }
-
-/** What the model wrote, with the start model's log-probabilities where the run keeps them. */
-export type LoggedText = Written & { referenceLogprobs?: readonly number[] };
