@@ -143,8 +143,8 @@ test('the latest evaluation of the run that is done is the one that is shown', a
   mkdirSync(at('measured', 'evaluations', '11'));
   await runInPlace(['report', at('measured')]);
   const html = page('measured', 'report.html');
-  expect(html).toContain('seeds 1, 2');
-  expect(html).toContain('70.0 →</span> 88.0');
+  expect(html).toContain('means over the seeds 1, 2');
+  expect(html).toContain('71.0 →</span> 88.0');
   expect(html).not.toMatch(/NaN|undefined/);
   writeFileSync(at('measured', 'evaluations', '10', 'summary.json'), '{"version":7}');
   const { code, stderr } = await runInPlace(['report', at('measured')]);

@@ -121,7 +121,7 @@ test('the page says of the reflections, the controls and the costs what the tabl
     expect(texts(label).length, label).toBeGreaterThan(0);
 });
 
-test('an evaluation of several seeds shows the first beside the tables of all that r3 eval prints', () => {
+test('an evaluation of several seeds shows their means beside the tables of all that r3 eval prints', () => {
   const results = evaluationResults(evaluationFile);
   const tables = evaluationTables(evaluationFile);
   const texts = (text: string): string =>
@@ -131,8 +131,9 @@ test('an evaluation of several seeds shows the first beside the tables of all th
       .replaceAll('&quot;', '"')
       .replaceAll('&lt;', '<');
   const page = texts(renderReport([{ ...emptyRun(), results }]));
-  expect(page).toContain('70.0 →  88.0 %');
-  expect(page).toContain('seeds 1, 2');
+  expect(page).toContain('71.0 →  88.0 %');
+  expect(page).toContain('+17.0 points, 95% interval +15.0 to +19.0');
+  expect(page).toContain('means over the seeds 1, 2');
   expect(tables.length).toBeGreaterThan(4);
   for (const { title, rows: all } of tables) {
     expect(page, title).toContain(title);

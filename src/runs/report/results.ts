@@ -6,9 +6,9 @@
  * latter are the tables that `r3 eval` prints. Rates are shares; what was not measured is NaN, or null where it went
  * through JSON.
  */
-import type { BeforeAfter, ChangeInterval, WriterByReader } from '../../method/controls.ts';
-import type { EvaluationFile, MeasuredModel, MeasurementSummary } from '../../method/evaluation-summary.ts';
-import type { Rate } from '../../method/statistics.ts';
+import type { BeforeAfter, ChangeInterval, ColumnName, WriterByReader } from '../../method/controls.ts';
+import type { EvaluationFile, MeasuredModel } from '../../method/evaluation-summary.ts';
+import type { Rate, Spread } from '../../method/statistics.ts';
 import { evaluationTables } from '../evaluation-tables.ts';
 import {
   changeRows,
@@ -105,47 +105,54 @@ export function quickstartResults(evaluation: QuickstartResults): Results {
   };
 }
 
-/**
- * An evaluation of `r3 eval`. Of several seeds the figures and the rates are those of the first; the tables have the
- * means over all of them.
- */
+/** An evaluation of `r3 eval`. Of several seeds the sampled rates are the means over them. */
 export function evaluationResults(file: EvaluationFile): Results {
-  const { model, start, change, temperature } = file;
+  const { model, start, change, temperature, seeds } = file;
+  const several = seeds.length > 1;
   const measured = start === null ? [model] : [start, model];
-  const summaries = [
-    ...measured.map(({ sampled }) => sampled[0]).filter((one) => one !== undefined),
-    ...measured.map(({ greedy }) => greedy),
-  ];
+  const firsts = measured.map(({ sampled }) => sampled[0]).filter((one) => one !== undefined);
+  const summaries = [...firsts, ...measured.map(({ greedy }) => greedy)];
+  const sampledRate = ({ sampled, overSeeds }: MeasuredModel, name: ColumnName): RateLike | null =>
+    several ? rateOfSpread(overSeeds.rates[name]) : (sampled[0]?.[name] ?? null);
+  const sampledChange = (name: ColumnName): ChangeInterval | null => {
+    if (!several) return change?.sampled[0]?.[name] ?? null;
+    const spread = change?.overSeeds[name];
+    return spread === undefined ? null : { diff: spread.mean, low: spread.low, high: spread.high };
+  };
   const figure = (
     label: string,
-    name: 'firstTry' | 'secondTry',
-    of: (one: MeasuredModel) => MeasurementSummary | undefined,
-    differences: Partial<Record<typeof name, ChangeInterval>> | undefined,
+    rateOf: (one: MeasuredModel) => RateLike | null,
+    difference: ChangeInterval | null,
   ): Figure => ({
     label,
-    from: start === null ? null : (of(start)?.[name].rate ?? Number.NaN),
-    to: of(model)?.[name].rate ?? Number.NaN,
-    change: differences?.[name] ?? null,
+    from: start === null ? null : (rateOf(start)?.rate ?? Number.NaN),
+    to: rateOf(model)?.rate ?? Number.NaN,
+    change: difference,
   });
-  const first = ({ sampled }: MeasuredModel): MeasurementSummary | undefined => sampled[0];
-  const [sampledChange] = change?.sampled ?? [];
   return {
     facts: [
       `${file.n} held-out problems`,
-      file.seeds.length === 1 ? `seed ${file.seeds[0]}` : `seeds ${file.seeds.join(', ')}`,
+      several ? `means over the seeds ${seeds.join(', ')}` : `seed ${seeds[0]}`,
       file.kernels,
     ],
     temperature,
     figures: [
-      figure('Second try, after its own reflection', 'secondTry', first, sampledChange),
-      figure('Second try, greedy', 'secondTry', ({ greedy }) => greedy, change?.greedy),
-      figure('First try', 'firstTry', first, sampledChange),
+      figure(
+        'Second try, after its own reflection',
+        (one) => sampledRate(one, 'secondTry'),
+        sampledChange('secondTry'),
+      ),
+      figure('Second try, greedy', ({ greedy }) => greedy.secondTry, change?.greedy.secondTry ?? null),
+      figure('First try', (one) => sampledRate(one, 'firstTry'), sampledChange('firstTry')),
     ],
     columns: columnHeads(temperature, start !== null),
     rates: rateRows(summaries).map(({ name, label, control }) => ({
       label,
       control,
-      cells: summaries.map((one) => one[name]),
+      cells: [
+        ...measured.map((one) => sampledRate(one, name)),
+        ...measured.map(({ greedy }) => greedy[name]),
+      ],
     })),
     costs: costRows(summaries),
     changes: [],
@@ -153,6 +160,10 @@ export function evaluationResults(file: EvaluationFile): Results {
     reflections: { rows: [], note: '' },
     tables: evaluationTables(file),
   };
+}
+
+function rateOfSpread(spread: Spread | undefined): RateLike | null {
+  return spread === undefined ? null : { rate: spread.mean, low: spread.low, high: spread.high };
 }
 
 function columnHeads(temperature: number, compared: boolean): { group: string; name: string }[] {

@@ -112,12 +112,11 @@ ${htmlTable(table)}</div>`;
 }
 
 function resultsSection(results: Results): string {
-  const others = [changesTable(results), crossedTable(results), ...evaluationTablesOf(results)];
+  const pair = tablesOf([changesTable(results), crossedTable(results)]);
   return section('What it can do, and against what', [
     htmlTable(ratesTable(results)),
-    `<div class="pair">
-${tablesOf(others)}
-</div>`,
+    pair === '' ? '' : `<div class="pair">\n${pair}\n</div>`,
+    tablesOf(evaluationTablesOf(results)),
   ]);
 }
 

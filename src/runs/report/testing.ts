@@ -131,12 +131,12 @@ export const evaluationFile: EvaluationFile = {
     hash: 'a',
     sampled: [measurement(140, 1, 0.9), measurement(141, 2, 0.9)],
     greedy: measurement(141, 0, 0),
-    overSeeds: { rates: {}, lift: {} },
+    overSeeds: { rates: { secondTry: { ...spread, mean: 0.71, low: 0.68, high: 0.72 } }, lift: {} },
   },
   change: {
     sampled: [{ secondTry: paired(0.18) }, { secondTry: paired(0.165) }],
     greedy: { secondTry: paired(0.21) },
-    overSeeds: { secondTry: { ...spread, mean: 0.17, min: 0.165, max: 0.18 } },
+    overSeeds: { secondTry: { ...spread, mean: 0.17, min: 0.165, max: 0.18, low: 0.15, high: 0.19 } },
     writerByReader: [
       { ...summary.writerByReader, writtenByTrained: paired(0.32) },
       { ...summary.writerByReader, writtenByTrained: paired(0.3) },
