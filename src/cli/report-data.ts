@@ -73,11 +73,16 @@ export async function gatherRun(directory: string): Promise<ReportRun> {
 
 /** The latest evaluation of `r3 eval`, else what a quick start measured. */
 function measurementOf(run: RunView): { results: Results | null; warnings: readonly string[] } {
+  const unaudited =
+    run.config['audited'] === false
+      ? ['The audit before training was left out (--no-audit): nothing says that this set-up can learn.']
+      : [];
   const latest = latestEvaluation(run.directory);
-  if (latest !== null) return { results: evaluationResults(latest), warnings: latest.warnings };
+  if (latest !== null)
+    return { results: evaluationResults(latest), warnings: [...unaudited, ...latest.warnings] };
   const quickstart = quickstartOf(run);
   return quickstart === null
-    ? { results: null, warnings: runWarnings(run.metrics) }
+    ? { results: null, warnings: [...unaudited, ...runWarnings(run.metrics)] }
     : { results: quickstartResults(quickstart), warnings: quickstart.warnings };
 }
 

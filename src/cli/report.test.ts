@@ -102,6 +102,15 @@ test('a reflection that holds a passing answer is shown as leaked', async () => 
   expect(page('one', 'report.html')).not.toContain('in training, leaked');
 });
 
+test('a run that was not audited says so', async () => {
+  makeRun('unaudited', 1);
+  const config = JSON.parse(page('unaudited', 'config.json')) as object;
+  writeFileSync(at('unaudited', 'config.json'), JSON.stringify({ ...config, audited: false }));
+  await runInPlace(['report', at('unaudited')]);
+  expect(page('unaudited', 'report.html')).toContain('The audit before training was left out');
+  expect(page('one', 'report.html')).not.toContain('The audit before training was left out');
+});
+
 test('what is trained follows the options of the run', async () => {
   makeRun('retries', 1);
   const config = JSON.parse(page('retries', 'config.json')) as { train: object };

@@ -49,6 +49,7 @@ export interface TrainFlags
   shuffleRewards?: boolean;
   checkpointEvery: number;
   seed: number;
+  tensorboard?: boolean;
   dryRun?: boolean;
   json?: boolean;
 }

@@ -19,6 +19,7 @@ import { lossWarnings } from '../method/loss-options.ts';
 import { mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
+import { openTensorboard } from '../runs/tensorboard.ts';
 import { stepFields } from '../step-fields.ts';
 import {
   defaultTrainOptions,
@@ -122,6 +123,7 @@ export function define(command: Command, io: Io): void {
     )
     .addOption(seed('the same seed and options give the same run, to the byte').default(defaults.seed));
   addEngineOptions(addLoraOptions(addPlayerOptions(command)))
+    .option('--tensorboard', 'also writes each step to RUN/tensorboard, as event files of TensorBoard')
     .option('--dry-run', 'print what the run needs (memory, tokens per step) and stop')
     .option('--json', 'one line of JSON at the end: {run, stopped, steps, of, metrics, model, report}');
   addExamples(
@@ -149,7 +151,7 @@ export function define(command: Command, io: Io): void {
 }
 
 /** What may be said with --resume: nothing that a run's results depend on, but for --accept-kernels. */
-const WITH_RESUME = ['--resume', '--accept-kernels', '--threads', '--json', '--debug'];
+const WITH_RESUME = ['--resume', '--accept-kernels', '--threads', '--tensorboard', '--json', '--debug'];
 
 /** A resumed run has its options: one that is given would be ignored. */
 function refuseOthers(command: Command): void {
@@ -408,21 +410,26 @@ async function finish(
   material: Material<Problem>,
   config: TrainConfig,
   progress: Progress,
-  { json }: TrainFlags,
+  { json, tensorboard }: TrainFlags,
   io: Io,
 ): Promise<void> {
   const { directory } = run;
   const { steps } = config.train;
   const signal = watchedStop(io, progress, 'stopping after this step');
   run.log(`${player.engine.capabilities().description}, ${material.failures.length} failures`);
+  const events = tensorboard === true ? openTensorboard(join(directory, 'tensorboard')) : undefined;
   let done: number;
   try {
     progress.phase('train', steps, run.latestCheckpoint().checkpoint?.step ?? 0);
     done = await train(run, player, material, config.train, {
       signal,
-      onStep: (report) => progress.update(report.step + 1, stepFields(report)),
+      onStep: (report) => {
+        events?.append(report.step, report.metrics, Date.now() / 1000);
+        progress.update(report.step + 1, stepFields(report));
+      },
     });
   } finally {
+    events?.close();
     progress.end();
   }
   const stopped = done < steps;

@@ -1,5 +1,5 @@
 /** A run from start to end, stopped, killed and resumed, on a small model that is made here. */
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeRng } from '../../src/lib/rng.ts';
@@ -67,8 +67,9 @@ test('every number that a run writes is in the document of the run folder', () =
 test('failures that were mined before make the same run', async () => {
   const mined = await r3(['mine', ...MINE, '--out', 'f.jsonl']);
   expect(mined.code, mined.stderr).toBe(0);
-  const run = await r3([...trainFrom('f.jsonl'), ...STEPS, '--run', 'from-file']);
+  const run = await r3([...trainFrom('f.jsonl'), ...STEPS, '--tensorboard', '--run', 'from-file']);
   expect(run.code, run.stderr).toBe(0);
+  expect(readdirSync(join(folder, 'from-file/tensorboard'))).toEqual([expect.stringMatching(/tfevents/)]);
   expect(outputs('from-file')).toEqual(outputs('whole'));
 });
 
