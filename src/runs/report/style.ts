@@ -82,5 +82,5 @@ details.run{border-top:1px solid var(--rule);padding-top:.75rem}
 details.run>summary{color:var(--ink);font-weight:600;overflow-wrap:anywhere}
 details.run section{margin-top:2rem}
 @media (max-width:46rem){body{padding:1.5rem 1rem 3rem}.wide{display:none}.narrow{display:block}.results caption{max-width:calc(100vw - 2rem)}.results tr{display:grid;grid-template-columns:repeat(4,1fr)}.results tr>th[scope=row]{grid-column:1/-1;border-bottom:0;padding:.5rem 0 0}.results tr>td{padding:.1rem 0 .45rem}.results thead td{display:none}.results th[scope=colgroup]{grid-column:span 2}.results td small{letter-spacing:-.02em}article dl{grid-template-columns:1fr}article dt{padding-bottom:0}article dd{padding-top:.1rem}article dt.trained{margin-right:-1.25rem}article dd.trained{margin-left:-1.25rem;padding-left:calc(1.25rem - 3px);border-left:3px solid var(--c0)}}
-@media print{body{max-width:none;padding:0}details::details-content{content-visibility:visible;block-size:auto}section,article,figure{break-inside:avoid}}
+@media print{body{max-width:none;padding:0}details::details-content{content-visibility:visible;block-size:auto}article,figure,tr{break-inside:avoid}h2,h3,caption{break-after:avoid}}
 `;
