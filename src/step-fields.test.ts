@@ -6,7 +6,7 @@ test('a step is shown by its reward, signal, KL, length, commonest kind and time
     reward: 0.814,
     'groups/mixed': 0.9166,
     kl: 0.1512,
-    'reflection/meanLength': 28.7,
+    'completions/mean_length': 28.7,
     'kind/vague': 0.2,
     'kind/short search': 0.57,
   };

@@ -17,7 +17,7 @@ export function stepFields({
     reward: (metrics['reward'] ?? 0).toFixed(2),
     signal: percent(metrics['groups/mixed'] ?? 0),
     kl: (metrics['kl'] ?? 0).toFixed(2),
-    tokens: (metrics['reflection/meanLength'] ?? 0).toFixed(0),
+    tokens: (metrics['completions/mean_length'] ?? 0).toFixed(0),
     ...(commonest === undefined ? {} : { kind: `${commonest[0].slice(5)} ${percent(commonest[1])}` }),
     s: (seconds.sample + seconds.train).toFixed(1),
   };

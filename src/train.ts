@@ -181,7 +181,7 @@ async function trainStep<P extends Problem>(
     trainedTokens,
     ...metrics,
     ...distilled,
-    learningRate,
+    learning_rate: learningRate,
   };
   const seconds = { sample: (collected - started) / 1000, train: (ended - collected) / 1000 };
   for (const group of groups) run.appendGroup(group);
@@ -311,7 +311,7 @@ async function learn(
     const result = await engine.forwardBackward(datums, loss, { temperature });
     oldLogprobs ??= result.logprobs;
     const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
-    metrics = { ...result.metrics, gradientNorm };
+    metrics = { ...result.metrics, grad_norm: gradientNorm };
   }
   return metrics;
 }

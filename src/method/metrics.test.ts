@@ -57,10 +57,15 @@ test('a step of four groups, worked by hand', () => {
     'groups/allPass': 1 / 4,
     'groups/allFail': 1 / 4,
     'groups/unscored': 1 / 4,
-    'reflection/meanLength': (3 + 3 + 3 + 6 + 1 + 2) / 6,
-    'reflection/minLength': 1,
-    'reflection/maxLength': 6,
-    'reflection/cutOff': 1 / 6,
+    'completions/mean_length': (3 + 3 + 3 + 6 + 1 + 2) / 6,
+    'completions/min_length': 1,
+    'completions/max_length': 6,
+    'completions/clipped_ratio': 1 - 5 / 6,
+    'completions/mean_terminated_length': (3 + 3 + 3 + 1 + 2) / 5,
+    'completions/min_terminated_length': 1,
+    'completions/max_terminated_length': 3,
+    reward_std: expect.closeTo(Math.sqrt(0.3), 12) as number,
+    frac_reward_zero_std: 3 / 5,
     'retry/cutOff': 1 / 5,
     'reflection/duplicate': 1 / 6,
     'hint/true': 2 / 6,
@@ -94,11 +99,6 @@ test('a run warns of a high KL and of hints that got less true, and of nothing e
   ]);
   expect(runWarnings([])).toEqual([]);
   expect(runWarnings([{ reward: 0 }])).toEqual([]);
-});
-
-test('a failure without any episode is an unscored group', () => {
-  const metrics = stepMetrics([episode('a', 1, [1]), episode('a', 0, [2])], { failures: 4 });
-  expect(metrics).toMatchObject({ groups: 4, 'groups/mixed': 0.25, 'groups/unscored': 0.75 });
 });
 
 test('group shares sum to 1, and every metric is a finite number', () => {

@@ -10,37 +10,16 @@ import type { GroupSignal } from './advantage.ts';
 import { passed, type Episode, type Written } from './episode.ts';
 import { groupsOf } from './group.ts';
 
-export interface StepMetricsOptions {
-  /** Failures drawn for this step. One without any episode counts as an unscored group. Default: the groups seen. */
-  failures?: number | undefined;
-}
-
 /** Attempts of the current weights at problems, where a step takes any. */
 export function firstTryMetrics(episodes: readonly Episode[]): Record<string, number> {
   const judged = episodes.map(({ attemptScore }) => passed(attemptScore)).filter((pass) => pass !== null);
   return judged.length === 0 ? {} : { firstTry: count(judged, Boolean) / judged.length };
 }
 
-/**
- * | name | meaning |
- * | --- | --- |
- * | episodes, groups | how many |
- * | reward | mean reward of the scored episodes |
- * | unscored | share of episodes without a reward |
- * | groups/mixed, groups/allPass, groups/allFail, groups/unscored | share of groups, by signal |
- * | reflection/meanLength, reflection/minLength, reflection/maxLength | stop token included |
- * | reflection/cutOff, retry/cutOff | share that reached the length limit, of those written |
- * | reflection/duplicate | share whose tokens equal those of an earlier sibling in the group |
- * | hint/true | share of reflections with a true hint |
- * | hint/trueOfHints | share of true ones among the hints |
- * | kind/<name> | share of reflections of this kind |
- */
-export function stepMetrics(
-  episodes: readonly Episode[],
-  options: StepMetricsOptions = {},
-): Record<string, number> {
+/** Each name and its meaning is in `runs/metric-names.ts`; those that TRL has are its own. */
+export function stepMetrics(episodes: readonly Episode[]): Record<string, number> {
   const groups = groupsOf(episodes);
-  const groupCount = Math.max(options.failures ?? 0, groups.length);
+  const groupCount = groups.length;
   const metrics: Record<string, number> = { episodes: episodes.length, groups: groupCount };
 
   if (groupCount > 0) {
@@ -49,21 +28,22 @@ export function stepMetrics(
     metrics['groups/mixed'] = share('mixed');
     metrics['groups/allPass'] = share('all-pass');
     metrics['groups/allFail'] = share('all-fail');
-    metrics['groups/unscored'] = share('unscored') + (groupCount - groups.length) / groupCount;
+    metrics['groups/unscored'] = share('unscored');
   }
   if (episodes.length === 0) return metrics;
 
   const rewards = episodes.map((episode) => episode.reward).filter((reward) => reward !== null);
-  if (rewards.length > 0) metrics['reward'] = mean(rewards);
+  if (rewards.length > 0) {
+    metrics['reward'] = mean(rewards);
+    metrics['reward_std'] = deviation(rewards);
+    metrics['frac_reward_zero_std'] = shareWithoutVariance(groups);
+  }
   metrics['unscored'] = 1 - rewards.length / episodes.length;
 
+  const completions = episodes.map(({ reflection, retry, attempt }) => reflection ?? retry ?? attempt);
+  Object.assign(metrics, lengthMetrics(completions));
   const reflections = episodes.map((episode) => episode.reflection).filter((r) => r !== null);
   if (reflections.length > 0) {
-    const lengths = reflections.map(({ tokens }) => tokens.length);
-    metrics['reflection/meanLength'] = mean(lengths);
-    metrics['reflection/minLength'] = lengths.reduce((a, b) => Math.min(a, b));
-    metrics['reflection/maxLength'] = lengths.reduce((a, b) => Math.max(a, b));
-    metrics['reflection/cutOff'] = count(reflections, isCutOff) / reflections.length;
     const distinct = groups.reduce((sum, group) => sum + new Set(group.flatMap(reflectionKey)).size, 0);
     metrics['reflection/duplicate'] = (reflections.length - distinct) / reflections.length;
   }
@@ -133,6 +113,39 @@ function percent(share: number): string {
 /** Two reflections are the same when their ids are: texts may agree where ids do not. */
 function reflectionKey({ reflection }: Episode): string[] {
   return reflection === null ? [] : [reflection.tokens.join(' ')];
+}
+
+/** Lengths of what was sampled to be trained, by TRL's names. */
+function lengthMetrics(completions: readonly Written[]): Record<string, number> {
+  const of = (written: readonly Written[], kind: string): Record<string, number> => {
+    const lengths = written.map(({ tokens }) => tokens.length);
+    return {
+      [`completions/mean_${kind}`]: mean(lengths),
+      [`completions/min_${kind}`]: lengths.reduce((a, b) => Math.min(a, b)),
+      [`completions/max_${kind}`]: lengths.reduce((a, b) => Math.max(a, b)),
+    };
+  };
+  const ended = completions.filter((written) => !isCutOff(written));
+  return {
+    ...of(completions, 'length'),
+    ...(ended.length === 0 ? {} : of(ended, 'terminated_length')),
+    'completions/clipped_ratio': 1 - ended.length / completions.length,
+  };
+}
+
+/** Of n - 1; 0 for a single one. */
+function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const centre = mean(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1));
+}
+
+function shareWithoutVariance(groups: readonly (readonly Episode[])[]): number {
+  const scored = groups.map((group) => group.map(({ reward }) => reward).filter((reward) => reward !== null));
+  const equal = scored.filter((rewards) => groupSignal(rewards) !== 'mixed');
+  const size = (lists: readonly (readonly number[])[]): number =>
+    lists.reduce((sum, { length }) => sum + length, 0);
+  return size(equal) / size(scored);
 }
 
 function isCutOff({ stopReason }: Written): boolean {

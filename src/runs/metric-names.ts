@@ -18,7 +18,22 @@ export const METRIC_NAMES: readonly MetricName[] = [
   { name: 'episodes', unit: 'count', meaning: 'episodes of the step' },
   { name: 'groups', unit: 'count', meaning: 'groups of the step: failures that were drawn' },
   { name: 'reward', unit: 'number', meaning: 'mean reward of the scored episodes' },
+  {
+    name: 'reward_std',
+    unit: 'number',
+    meaning: 'standard deviation of the rewards over the whole step, n - 1',
+  },
+  {
+    name: 'frac_reward_zero_std',
+    unit: 'share',
+    meaning: 'scored episodes whose group has rewards that are all equal',
+  },
   { name: 'unscored', unit: 'share', meaning: 'episodes without a reward' },
+  {
+    name: 'firstTry',
+    unit: 'share',
+    meaning: 'attempts of the current weights that passed; absent where failures are frozen',
+  },
   {
     name: 'groups/mixed',
     unit: 'share',
@@ -29,16 +44,20 @@ export const METRIC_NAMES: readonly MetricName[] = [
   { name: 'groups/unscored', unit: 'share', meaning: 'groups without a scored episode' },
   { name: 'trainedTokens', unit: 'tokens', meaning: 'tokens that carry a gradient' },
   {
-    name: 'reflection/meanLength',
+    name: 'completions/mean_length',
     unit: 'tokens',
-    meaning: 'mean length of a reflection, stop token included',
+    meaning:
+      'mean length of what was sampled to be trained (reflections; attempts or retries in the baselines), stop token included',
   },
-  { name: 'reflection/minLength', unit: 'tokens', meaning: 'the shortest' },
-  { name: 'reflection/maxLength', unit: 'tokens', meaning: 'the longest' },
+  { name: 'completions/min_length', unit: 'tokens', meaning: 'the shortest' },
+  { name: 'completions/max_length', unit: 'tokens', meaning: 'the longest' },
+  { name: 'completions/mean_terminated_length', unit: 'tokens', meaning: 'mean length of those that ended' },
+  { name: 'completions/min_terminated_length', unit: 'tokens', meaning: 'the shortest of them' },
+  { name: 'completions/max_terminated_length', unit: 'tokens', meaning: 'the longest of them' },
   {
-    name: 'reflection/cutOff',
+    name: 'completions/clipped_ratio',
     unit: 'share',
-    meaning: 'reflections that reached the limit of their length; they have no retry',
+    meaning: 'those that reached the limit of their length; a reflection that did has no retry',
   },
   {
     name: 'reflection/duplicate',
@@ -121,8 +140,8 @@ export const METRIC_NAMES: readonly MetricName[] = [
     unit: 'nats',
     meaning: 'mean negative log-probability of their tokens, given the bare problem',
   },
-  { name: 'gradientNorm', unit: 'number', meaning: 'norm of the gradient before it is clipped' },
-  { name: 'learningRate', unit: 'number', meaning: 'learning rate that the step was made with' },
+  { name: 'grad_norm', unit: 'number', meaning: 'norm of the gradient before it is clipped' },
+  { name: 'learning_rate', unit: 'number', meaning: 'learning rate that the step was made with' },
 ];
 
 /** The entry of a name as a run writes it; undefined for one that is not listed. */

@@ -93,7 +93,7 @@ function measuresOf(runs: readonly ReportRun[]): Measure[] {
     ]),
     trained('Reward in training', 'reward', points),
     trained('Groups with signal', 'groups/mixed', points),
-    trained('Reflection length, tokens', 'reflection/meanLength', plain),
+    trained('Reflection length, tokens', 'completions/mean_length', plain),
     trained('True hints', 'hint/true', points),
     trained('KL to the start model, nats per token', 'kl', plain),
   ];

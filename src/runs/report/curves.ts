@@ -50,7 +50,7 @@ const CURVES: readonly Curve[] = [
     ],
     shares: true,
   },
-  { title: 'Reflection length', caption: 'Mean, in tokens.', lines: [['reflection/meanLength', 'length']] },
+  { title: 'Reflection length', caption: 'Mean, in tokens.', lines: [['completions/mean_length', 'length']] },
   {
     title: 'True hints',
     caption: 'Share of reflections with a hint that is true.',
@@ -63,7 +63,7 @@ const CURVES: readonly Curve[] = [
       'Share of reflections that say the same as a sibling, and of those that reached the length limit.',
     lines: [
       ['reflection/duplicate', 'repeated'],
-      ['reflection/cutOff', 'cut off'],
+      ['completions/clipped_ratio', 'cut off'],
     ],
     shares: true,
   },

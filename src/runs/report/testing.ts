@@ -154,7 +154,7 @@ export const rows = Array.from({ length: 20 }, (_, i) => ({
   'groups/mixed': 0.8,
   'groups/allPass': 0.1,
   'groups/allFail': 0.1,
-  'reflection/meanLength': 10 + i,
+  'completions/mean_length': 10 + i,
   kl: i / 100,
   'kind/vague': 1 - i / 20,
   ...(i > 0 ? { 'kind/search': i / 20 } : {}),
