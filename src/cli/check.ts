@@ -10,6 +10,7 @@ import { isObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
+import type { Row } from '../tasks/rows.ts';
 import { checkTask } from './check-task.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, integer, orList, usageError } from './options.ts';
@@ -80,9 +81,10 @@ async function check(name: string, flags: Flags, io: Io): Promise<void> {
   if (flags.answers === undefined) return checkWhole(task, prompts, flags, io);
   const counts = new Map<string, number>();
   let total = 0;
-  for await (const { row, line } of readRows(flags.answers)) {
+  for await (const row of readRows(flags.answers)) {
+    const { line } = row;
     const where = placeOf(flags.answers, line);
-    const { problem, completion, ...posed } = parseAnswer(task, row, line, where, flags.rules);
+    const { problem, completion, ...posed } = parseAnswer(task, row, where, flags.rules);
     const judged = await judgeAnswer(task, problem, completion, posed.prompts ?? prompts);
     const kind = judged.ok === true ? 'ok' : (judged.class ?? 'not judged');
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
@@ -98,13 +100,14 @@ async function check(name: string, flags: Flags, io: Io): Promise<void> {
 
 function parseAnswer(
   task: Task,
-  row: unknown,
-  line: number,
+  { row, line, text }: Row,
   where: string,
   rules: string | undefined,
 ): { problem: Problem; completion: string; prompts?: Prompts } {
   try {
-    const parsed = task.answerRow?.(row, line - 1, rules) ?? { problem: task.parseRow(row, line - 1) };
+    const parsed = task.answerRow?.(row, line - 1, rules, text) ?? {
+      problem: task.parseRow(row, line - 1, text),
+    };
     const completion = isObject(row) ? row['completion'] : undefined;
     if (typeof completion !== 'string') {
       throw new Error(`completion: expected a text, got ${JSON.stringify(completion) ?? 'nothing'}`);

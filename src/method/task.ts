@@ -26,8 +26,11 @@ export interface Task<P extends Problem = Problem> {
    * answer could not be judged (a service that is down), and leaves its episode out by name.
    */
   verify(problem: P, answer: string, prompts: Prompts): Verdict | Promise<Verdict>;
-  /** One row of a data file. Throws R3Error `bad-row`, naming the field, what was expected and what was got. */
-  parseRow(row: unknown, index: number): P;
+  /**
+   * One row of a data file; `text` is its line where the file is of JSON lines, for tasks to which 1 and 1.0 are two
+   * things. Throws R3Error `bad-row`, naming the field, what was expected and what was got.
+   */
+  parseRow(row: unknown, index: number, text?: string): P;
   /** Answers with a known verdict, for the audit before any weight moves. */
   known(problem: P, prompts: Prompts): { answer: string; ok: boolean }[];
   /** The kind of a reflection and whether its hint is true, where the task can tell. */
@@ -41,7 +44,7 @@ export interface Task<P extends Problem = Problem> {
   /**
    * A row of `r3 check --answers`, beside its completion, where it is not a row of the data set. Throws as `parseRow`.
    */
-  answerRow?(row: unknown, index: number, rules?: string): { problem: P; prompts: Prompts };
+  answerRow?(row: unknown, index: number, rules?: string, text?: string): { problem: P; prompts: Prompts };
 }
 
 /** A posed problem as a person reads it: its last turn. */

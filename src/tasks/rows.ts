@@ -55,8 +55,8 @@ export async function loadProblems<P extends Problem>(
 ): Promise<P[]> {
   const problems: P[] = [];
   const ids = new Set<string>();
-  for await (const { row, line } of readRows(path)) {
-    const problem = parseRowAt(task, row, line, path);
+  for await (const row of readRows(path)) {
+    const problem = parseRowAt(task, row, path);
     let id = problem.id;
     for (let copy = 2; ids.has(id); copy++) id = `${problem.id}~${copy}`;
     ids.add(id);
@@ -66,9 +66,9 @@ export async function loadProblems<P extends Problem>(
   return problems;
 }
 
-function parseRowAt<P extends Problem>(task: Task<P>, row: unknown, line: number, path: string): P {
+function parseRowAt<P extends Problem>(task: Task<P>, { row, line, text }: Row, path: string): P {
   try {
-    return task.parseRow(row, line - 1);
+    return task.parseRow(row, line - 1, text);
   } catch (error) {
     throw new R3Error('task', 'bad-row', `${placeOf(path, line)}: ${messageOf(error)}`, { cause: error });
   }
