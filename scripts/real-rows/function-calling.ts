@@ -53,7 +53,7 @@ export function joinBfcl(questions: string, answers: string): string[] {
   }
   return lines.map((line, i) => {
     const answer = accepted[i] ?? '';
-    const id = (text: string): unknown => (JSON.parse(text) as { id?: unknown }).id;
+    const id = (text: string): string => String((JSON.parse(text) as { id?: string }).id);
     if (id(line) !== id(answer))
       throw new Error(`line ${i + 1}: expected equal ids, got ${id(line)} and ${id(answer)}`);
     const truth = /"ground_truth":\s*(\[.*\])\s*\}\s*$/s.exec(answer)?.[1];

@@ -150,7 +150,7 @@ function acceptsDicts(items: readonly Value[], accepted: Value): boolean {
 
 /** As Python walks a list, and a text by its characters; "" is a list of none. */
 function itemsOf(value: Value | undefined): readonly Value[] | undefined {
-  return isList(value) ? value : typeof value === 'string' ? [...value] : undefined;
+  return isList(value) ? value : typeof value === 'string' ? Array.from(value) : undefined;
 }
 
 function standardizeItems(value: Value): Value {

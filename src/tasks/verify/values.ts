@@ -28,19 +28,12 @@ export function isTuple(value: Value | undefined): value is Tuple {
 export function typeName(
   value: Value,
 ): 'NoneType' | 'bool' | 'int' | 'float' | 'str' | 'list' | 'tuple' | 'dict' {
-  switch (typeof value) {
-    case 'boolean':
-      return 'bool';
-    case 'bigint':
-      return 'int';
-    case 'number':
-      return 'float';
-    case 'string':
-      return 'str';
-    default:
-      if (value === null) return 'NoneType';
-      return isList(value) ? 'list' : isDict(value) ? 'dict' : 'tuple';
-  }
+  if (value === null) return 'NoneType';
+  if (typeof value === 'boolean') return 'bool';
+  if (typeof value === 'bigint') return 'int';
+  if (typeof value === 'number') return 'float';
+  if (typeof value === 'string') return 'str';
+  return isList(value) ? 'list' : isDict(value) ? 'dict' : 'tuple';
 }
 
 /** The same type and the same value, throughout; the order of a dict's entries does not matter. */

@@ -37,7 +37,8 @@ export function parseJsonCalls(text: string, form: JsonForm): ParsedCalls {
   const calls: Call[] = [];
   let end = first.start;
   for (const [i, candidate] of found.values.entries()) {
-    const isBeside = form.several && /^\s*[;,]?\s*$/.test(text.slice(end, candidate.start));
+    const between = text.slice(end, candidate.start).trim();
+    const isBeside = form.several && ['', ',', ';'].includes(between);
     if (i > 0 && !isBeside) return notParsed(`expected one candidate, got ${found.values.length}`);
     const read = readCalls(candidate.value, form);
     if (typeof read === 'string') return notParsed(read);

@@ -1,15 +1,16 @@
 /**
- * Every call that a free text mentions in full, as JSON or in Python's syntax: for reflections, which are no answers
- * but may hold one. What cannot be read is passed over. A text holds at most MAX_FOUND lists, and MAX_READS places
- * are looked at, so that the time is bounded.
+ * Every call that a free text holds in full, as JSON or in Python's syntax: for reflections, which are no answers but
+ * may hold one. What cannot be read is passed over. Only the first MAX_LENGTH characters and the first MAX_READS places
+ * where a call may begin are looked at, so that the time is bounded.
  */
 import { readJson } from '../json-values.ts';
 import { readPythonCall } from '../python-literals.ts';
 import type { Call } from './call.ts';
 import { readCalls } from './extract.ts';
 
-const MAX_FOUND = 50;
-const MAX_READS = 1000;
+/** Longer than any reflection that a run asks for. */
+const MAX_LENGTH = 20_000;
+const MAX_READS = 200;
 const ANY_FORM = {
   nameKeys: ['name', 'function', 'tool'],
   argumentKeys: ['arguments', 'parameters'],
@@ -17,35 +18,39 @@ const ANY_FORM = {
 };
 
 /** The lists of calls in the order of the text; a call outside a list is a list of one. */
-export function findCalls(text: string, toolNames: readonly string[]): Call[][] {
+export function findCalls(whole: string, toolNames: readonly string[]): Call[][] {
+  const text = whole.slice(0, MAX_LENGTH);
   const found: Call[][] = [];
-  const opening = /\{\s*"|\[\s*\{|[\p{L}_][\p{L}\p{N}_.-]*\(/gu;
-  for (let reads = 0; reads < MAX_READS && found.length < MAX_FOUND; reads++) {
-    const match = opening.exec(text);
-    if (match === null) break;
-    const { calls, end } = readAt(text, match, toolNames);
-    if (calls === undefined) {
-      opening.lastIndex = match.index + (match[0].endsWith('(') ? match[0].length : 1);
-      continue;
-    }
-    found.push(calls);
-    opening.lastIndex = end;
+  let end = 0;
+  for (const start of placesOf(text, toolNames).slice(0, MAX_READS)) {
+    // Within a call that was read, nothing is a call of its own.
+    if (start < end) continue;
+    const read = readAt(text, start);
+    if (read === undefined) continue;
+    found.push(read.calls);
+    end = read.end;
   }
   return found;
 }
 
-function readAt(
-  text: string,
-  match: RegExpExecArray,
-  toolNames: readonly string[],
-): { calls: Call[] | undefined; end: number } {
-  const none = { calls: undefined, end: match.index };
-  if (match[0].endsWith('(')) {
-    if (!toolNames.includes(match[0].slice(0, -1))) return none;
-    const read = readPythonCall(text, match.index);
-    return read.ok ? { calls: [read.value], end: read.end } : none;
+/** Where `{"`, `[{` or the name of a tool with its bracket begins. */
+function placesOf(text: string, toolNames: readonly string[]): number[] {
+  const places = new Set([...text.matchAll(/\{\s*"|\[\s*\{/g)].map(({ index }) => index));
+  for (const name of toolNames) {
+    const opening = `${name}(`;
+    for (let at = text.indexOf(opening); at >= 0; at = text.indexOf(opening, at + 1)) {
+      if (!/[\p{L}\p{N}_.]/u.test(text.charAt(at - 1))) places.add(at);
+    }
   }
-  const read = readJson(text, match.index);
+  return [...places].toSorted((a, b) => a - b);
+}
+
+function readAt(text: string, start: number): { calls: Call[]; end: number } | undefined {
+  if (!'{['.includes(text.charAt(start))) {
+    const read = readPythonCall(text, start);
+    return read.ok ? { calls: [read.value], end: read.end } : undefined;
+  }
+  const read = readJson(text, start);
   const calls = read.ok ? readCalls(read.value, ANY_FORM) : undefined;
-  return read.ok && Array.isArray(calls) && calls.length > 0 ? { calls, end: read.end } : none;
+  return read.ok && Array.isArray(calls) && calls.length > 0 ? { calls, end: read.end } : undefined;
 }
