@@ -34,15 +34,22 @@ export const functionCalling = {
   known,
   answersIn,
   rules: CALL_RULES,
-  answerRow: (row, index, rules, text) => {
-    const { problem, style } = parseAnswerRow(row, index, rules, text);
-    return { problem, prompts: promptsOf(style) };
-  },
+  answerRow,
 } satisfies Task<CallProblem>;
 
 function verify(problem: CallProblem, answer: string, prompts: Prompts): Verdict {
   const { tools, wanted } = readProblem(problem);
   return judgeCalls(STYLES[styleOf(prompts.name)].parse(answer), wanted, tools, problem.rules);
+}
+
+function answerRow(
+  row: unknown,
+  index: number,
+  rules?: string,
+  text?: string,
+): { problem: CallProblem; prompts: Prompts } {
+  const { problem, style } = parseAnswerRow(row, index, rules, text);
+  return { problem, prompts: promptsOf(style) };
 }
 
 /** The wanted calls, and answers with another tool, another parameter, a call too many, no call and no meaning. */

@@ -41,8 +41,16 @@ const TYPE_NAMES: Readonly<Record<ParameterType, TypeName>> = {
   any: 'str',
 };
 
-/** The first mistake of a call, undefined where it is right. */
-export function checkBfcl(call: Call, accepted: AcceptedCall, tool: Tool | undefined): Mistake | undefined {
+/**
+ * The first mistake of a call, undefined where it is right. `isExact`: the accepted values are those of a gold call, in
+ * which "" is a text like any other.
+ */
+export function checkBfcl(
+  call: Call,
+  accepted: AcceptedCall,
+  tool: Tool | undefined,
+  isExact: boolean,
+): Mistake | undefined {
   if (call.name !== accepted.name) return wrongTool(accepted.name, call.name);
   for (const name of tool?.required ?? []) {
     if (!call.arguments.has(name)) return missing(name);
@@ -55,7 +63,7 @@ export function checkBfcl(call: Call, accepted: AcceptedCall, tool: Tool | undef
     if (!isAccepted(value, values, tool, name)) return wrongValue(name, values, value);
   }
   for (const [name, values] of accepted.parameters) {
-    if (!call.arguments.has(name) && !values.includes('')) return missing(name);
+    if (!call.arguments.has(name) && (isExact || !values.includes(''))) return missing(name);
   }
   return undefined;
 }

@@ -51,7 +51,7 @@ export function judgeCalls(
   const toolOf = (name: string): Tool | undefined => tools.find((tool) => tool.name === name);
   const check = (call: Call, expected: AcceptedCall): Mistake | undefined =>
     rules === 'bfcl'
-      ? checkBfcl(call, expected, toolOf(expected.name))
+      ? checkBfcl(call, expected, toolOf(expected.name), isExact)
       : checkPlain(call, expected, toolOf(expected.name), rules, isExact);
 
   const { calls } = parsed;
@@ -130,7 +130,7 @@ function asAccepted(call: Call, tools: readonly Tool[], rules: CallRules): Accep
   const parameters = [...call.arguments].map(([name, value]): [string, Value[]] => {
     const { type, itemType } = tool?.parameters.get(name) ?? {};
     if (rules !== 'bfcl') return [name, [value]];
-    if (type === 'dict' && isDict(value)) return [name, [wrap(value)]];
+    if ((type === 'dict' || type === undefined) && isDict(value)) return [name, [wrap(value)]];
     if (itemType === 'dict' && isList(value)) {
       return [name, [value.map((each) => (isDict(each) ? wrap(each) : each))]];
     }

@@ -33,7 +33,7 @@ export function parsePythonCalls(text: string): Read<PythonCall[]> {
   return tryRead(() => {
     const reader = new PythonReader(text, 0);
     const calls = reader.sequence('[', ']', () => reader.call(0));
-    reader.skip();
+    reader.skipBlank();
     if (reader.at < text.length) reader.fail('the end of the list of calls');
     return { value: calls, end: reader.at };
   });
@@ -81,14 +81,14 @@ class PythonReader {
 
   call(depth: number): PythonCall {
     this.checkDepth(depth);
-    this.skip();
+    this.skipBlank();
     const name = this.match(CALL_NAME)?.[0] ?? this.fail('the name of a function');
-    this.skip();
+    this.skipBlank();
     if (this.text.charAt(this.at) !== '(') this.fail(`"(" after ${name}`);
     const given = new Map<string, Value>();
     let positional = 0;
     this.sequence('(', ')', () => {
-      this.skip();
+      this.skipBlank();
       if (this.text.startsWith('**', this.at)) {
         this.at += 2;
         const unpacked = this.value(depth + 1);
@@ -111,7 +111,7 @@ class PythonReader {
   tryKey(): string | undefined {
     const start = this.at;
     const name = this.match(NAME)?.[0];
-    this.skip();
+    this.skipBlank();
     if (name !== undefined && this.text.charAt(this.at) === '=' && this.text.charAt(this.at + 1) !== '=') {
       this.at++;
       return name;
@@ -122,7 +122,7 @@ class PythonReader {
 
   value(depth: number): Value {
     this.checkDepth(depth);
-    this.skip();
+    this.skipBlank();
     const character = this.text.charAt(this.at);
     if (character === '[') return this.sequence('[', ']', () => this.value(depth + 1));
     if (character === '{') return this.dict(depth);
@@ -130,7 +130,7 @@ class PythonReader {
     if (this.peek(STRING_START)) return this.strings();
     if (character === '+' || character === '-') {
       this.at++;
-      this.skip();
+      this.skipBlank();
       const number = this.number();
       return character === '-' ? -number : number;
     }
@@ -144,7 +144,7 @@ class PythonReader {
     const name = this.match(NAME)?.[0];
     if (name === undefined) return this.fail('a value');
     const end = this.at;
-    this.skip();
+    this.skipBlank();
     if (this.text.charAt(this.at) === '(' || this.text.charAt(this.at) === '.') {
       this.at = start;
       const call = this.call(depth + 1);
@@ -163,7 +163,7 @@ class PythonReader {
       const key = this.value(depth + 1);
       if (typeof key !== 'string')
         throw new ReadError(start, 'expected a string as the key of a dict, got another value');
-      this.skip();
+      this.skipBlank();
       if (this.text.charAt(this.at) !== ':') this.fail('":" after a key');
       this.at++;
       entries.set(key, this.value(depth + 1));
@@ -181,16 +181,16 @@ class PythonReader {
 
   /** Items between brackets, with commas between and perhaps one at the end. */
   sequence<T>(open: string, close: string, item: () => T): T[] {
-    this.skip();
+    this.skipBlank();
     if (this.text.charAt(this.at) !== open) this.fail(`"${open}"`);
     this.at++;
     const items: T[] = [];
     let hasLastComma = false;
     for (;;) {
-      this.skip();
+      this.skipBlank();
       if (this.text.charAt(this.at) === close) break;
       items.push(item());
-      this.skip();
+      this.skipBlank();
       hasLastComma = this.text.charAt(this.at) === ',';
       if (hasLastComma) this.at++;
       else if (this.text.charAt(this.at) !== close) this.fail(`"," or "${close}"`);
@@ -223,7 +223,7 @@ class PythonReader {
     let joined = '';
     for (let start = this.match(STRING_START); start !== undefined; start = this.match(STRING_START)) {
       joined += this.string(start[2] ?? '"', /r/i.test(start[1] ?? ''));
-      this.skip();
+      this.skipBlank();
     }
     return joined;
   }
@@ -277,7 +277,7 @@ class PythonReader {
     return `\\${letter}`;
   }
 
-  skip(): void {
+  skipBlank(): void {
     for (;;) {
       while (/[ \t\r\n\f]/.test(this.text.charAt(this.at))) this.at++;
       if (this.match(COMMENT) === undefined) return;
