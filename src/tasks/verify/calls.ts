@@ -20,7 +20,7 @@ import type { Tool } from './tools.ts';
 import { isDict, isList, isTuple, sameValue } from './values.ts';
 import type { Dict, Value } from './values.ts';
 
-export type { AcceptedCall, CallErrorClass } from './bfcl.ts';
+export type { AcceptedCall } from './bfcl.ts';
 
 export const CALL_RULES = ['bfcl', 'strict', 'lenient'] as const;
 export type CallRules = (typeof CALL_RULES)[number];
