@@ -7,13 +7,14 @@ import { parseJson, readJson, writeJson } from './json-values.ts';
 import { pythonEquals, sameValue } from './values.ts';
 import type { Value } from './values.ts';
 
-function valueOf(text: string): Value | 'refused' {
+/** undefined for what is refused. */
+function valueOf(text: string): Value | undefined {
   const parsed = parseJson(text);
-  return parsed.ok ? parsed.value : 'refused';
+  return parsed.ok ? parsed.value : undefined;
 }
 
 describe('reading JSON', () => {
-  test.each<[string, Value | 'refused']>([
+  test.each<[string, Value | undefined]>([
     ['1', 1n],
     ['-0', 0n],
     ['1.0', 1],
@@ -22,27 +23,27 @@ describe('reading JSON', () => {
     [' [1, "a\\u00e9", null] ', [1n, 'aé', null]],
     ['{"a": 1, "a": 2.5}', new Map([['a', 2.5]])],
     ['{"__proto__": true}', new Map([['__proto__', true]])],
-    ['01', 'refused'],
-    ['+1', 'refused'],
-    ['NaN', 'refused'],
-    ['1e400', 'refused'],
-    ["{'a': 1}", 'refused'],
-    ['[1,]', 'refused'],
-    ['{"a" 1}', 'refused'],
-    ['"a\nb"', 'refused'],
-    ['"\\x41"', 'refused'],
-    ['"open', 'refused'],
-    ['[1] 2', 'refused'],
-    ['', 'refused'],
+    ['01', undefined],
+    ['+1', undefined],
+    ['NaN', undefined],
+    ['1e400', undefined],
+    ["{'a': 1}", undefined],
+    ['[1,]', undefined],
+    ['{"a" 1}', undefined],
+    ['"a\nb"', undefined],
+    ['"\\x41"', undefined],
+    ['"open', undefined],
+    ['[1] 2', undefined],
+    ['', undefined],
   ])('%s', (text, expected) => {
     expect(valueOf(text)).toEqual(expected);
   });
 
   test('refuses integers of thousands of digits and deep nesting', () => {
-    expect(valueOf('9'.repeat(4000))).not.toBe('refused');
-    expect(valueOf('9'.repeat(5000))).toBe('refused');
-    expect(valueOf('['.repeat(100) + ']'.repeat(100))).not.toBe('refused');
-    expect(valueOf('['.repeat(200) + ']'.repeat(200))).toBe('refused');
+    expect(valueOf('9'.repeat(4000))).toBeDefined();
+    expect(valueOf('9'.repeat(5000))).toBeUndefined();
+    expect(valueOf('['.repeat(100) + ']'.repeat(100))).toBeDefined();
+    expect(valueOf('['.repeat(200) + ']'.repeat(200))).toBeUndefined();
   });
 
   test('reads what JSON.parse reads, as the same values', () => {
@@ -57,7 +58,7 @@ describe('reading JSON', () => {
 
   test('refuses what JSON.parse refuses, and numbers that no double holds', () => {
     const changed = fc
-      .tuple(fc.json({ maxDepth: 3 }), fc.nat(), fc.constantFrom(...'{}[],:"\\ 01.eE+-tfn\n'))
+      .tuple(fc.json({ maxDepth: 3 }), fc.nat(), fc.constantFrom(...Array.from('{}[],:"\\ 01.eE+-tfn\n')))
       .map(([text, at, piece]) => {
         const place = at % (text.length + 1);
         return text.slice(0, place) + piece + text.slice(place + 1);
@@ -80,7 +81,7 @@ describe('reading JSON', () => {
     for (let seed = 0; seed < 500; seed++) {
       const value = makeValue(makeRng(seed), 3);
       const read = valueOf(writeJson(value));
-      expect(sameValue(value, read), writeJson(value)).toBe(true);
+      expect(read !== undefined && sameValue(value, read), writeJson(value)).toBe(true);
     }
   });
 

@@ -15,14 +15,19 @@ import { afterThinking } from './extract.ts';
 
 const LANGUAGE = /^```(?:python|py|json|tool_code|tool_call)\s*\n/;
 
+/** A list or a call at the beginning, or a name with a bracket and a named argument anywhere. */
+const CALL_BEGUN = /^\[|^[\p{L}_][\p{L}\d_.-]*\(|[\p{L}\d_-]\([^()=]*=/u;
+
 export const python: CallStyle = {
   parse: (whole) => {
     const bare = trimFence(afterThinking(whole).trim().replace(LANGUAGE, ''));
-    if (!/[\w-]\s*\(/.test(bare) && !/^\[\s*\]$/.test(bare))
-      return noCall('expected a call, got a text without one');
+    if (bare === '') return noCall('expected a call, got an empty text');
     const opened = bare.startsWith('[') ? bare : `[${bare}`;
     const read = parsePythonCalls(opened.endsWith(']') ? opened : `${opened}]`);
-    return read.ok ? { ok: true, calls: read.value } : notParsed(`at ${read.at}: ${read.why}`);
+    if (read.ok) return { ok: true, calls: read.value };
+    return CALL_BEGUN.test(bare)
+      ? notParsed(`at ${read.at}: ${read.why}`)
+      : noCall('expected a call, got a text without one');
   },
   render: (calls) => `[${calls.map(writePythonCall).join(', ')}]`,
 };
