@@ -1,21 +1,30 @@
 /**
- * Runs every task's verifier on the real rows of public data sets, and prints a table.
- *
- *   npm run real-rows -- DIR
- *
- * DIR holds the data sets; each file here says which of them it reads. Ends with exit code 1 where a row does not get
- * the verdict that is expected of it.
+ * Runs every check of tasks on real, public rows: `npm run real-rows -- DIR [CHECK...]`, where DIR holds a folder for
+ * each data set. Prints a table; exits 1 where rows fail that a check expects to pass. The data are not part of this repository.
  */
-import type { RealRowsResult } from './result.ts';
+import { renderTable } from '../../src/cli/table.ts';
 import { check as checkFunctionCalling } from './function-calling.ts';
+import type { RealRowsResult } from './result.ts';
 
-const CHECKS: readonly ((dataDirectory: string) => Promise<RealRowsResult[]>)[] = [checkFunctionCalling];
+const CHECKS: Readonly<Record<string, (directory: string) => Promise<RealRowsResult[]>>> = {
+  'function-calling': checkFunctionCalling,
+};
 
-const directory = process.argv[2];
-if (directory === undefined) throw new Error('real-rows: expected a folder of data sets, got none');
-for (const check of CHECKS) {
-  for (const { name, rows, passed, note } of await check(directory)) {
-    console.log(`${name}: ${passed} of ${rows}${note === undefined ? '' : ` (${note})`}`);
-    if (passed < rows || rows === 0) process.exitCode = 1;
-  }
+const [directory, ...named] = process.argv.slice(2);
+if (directory === undefined) throw new Error('real-rows: expected the folder with the data, got none');
+const unknown = named.find((name) => CHECKS[name] === undefined);
+if (unknown !== undefined) {
+  throw new Error(`real-rows: expected ${Object.keys(CHECKS).join(' or ')}, got ${unknown}`);
 }
+
+const results: RealRowsResult[] = [];
+for (const [name, check] of Object.entries(CHECKS)) {
+  if (named.length === 0 || named.includes(name)) results.push(...(await check(directory)));
+}
+process.stdout.write(
+  `${renderTable(
+    ['check', 'rows', 'passed', 'note'],
+    results.map(({ name, rows, passed, note }) => [name, rows, passed, note ?? '']),
+  )}\n`,
+);
+if (results.some(({ rows, passed }) => passed < rows)) process.exitCode = 1;

@@ -3,5 +3,6 @@ export interface RealRowsResult {
   name: string;
   rows: number;
   passed: number;
+  /** What is expected where not all rows pass, and which do not. */
   note?: string;
 }
