@@ -192,6 +192,8 @@ test('an answer in a reflection is found, whatever its style', () => {
   ).toBe(true);
   expect(leaks('I should have called rain(city="Bern") alone.')).toBe(false);
   expect(leaks('Read both cities.')).toBe(false);
+  const [, noCall] = problems[3]!;
+  expect(functionCalling.answersIn(noCall, 'No tool fits.', prompts)).toEqual([]);
 });
 
 describe('a row of given answers', () => {

@@ -132,5 +132,8 @@ function answersIn(problem: CallProblem, reflection: string, prompts: Prompts): 
   const names = readProblem(problem).tools.map(({ name }) => name);
   const lists = findCalls(reflection, names);
   if (lists.length > 1) lists.push(lists.flat());
-  return [reflection, ...lists.map((calls) => style.render(calls))];
+  const whole = style.parse(reflection);
+  // Prose is an answer only where no call is wanted, and there it gives nothing away.
+  const isAnswer = whole.ok && whole.calls.length > 0;
+  return [...(isAnswer ? [reflection] : []), ...lists.map((calls) => style.render(calls))];
 }
