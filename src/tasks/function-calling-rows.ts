@@ -7,7 +7,7 @@
  * | Hammer   | `query`, a text or messages              | `tools`, objects                       | `answers`: name or tool, arguments or parameters | strict |
  * | BFCL     | `question`, one turn of messages         | `function`                             | `ground_truth` (or `accepted`), the accepted values; none in files whose ids begin irrelevance or relevance | bfcl |
  *
- * Any list may be JSON in a text. A row may name its `rules` itself. A problem keeps tools and answers as JSON texts,
+ * Any list may be JSON in a text. A problem is a row too. A row may name its `rules` itself. A problem keeps tools and answers as JSON texts,
  * because 1 and 1.0 differ for BFCL and are one number in JavaScript; for the same reason a row is read from its
  * line of the file where there is one. BFCL ships the accepted values in a second file: `scripts/bfcl-join.ts`.
  */
@@ -91,6 +91,15 @@ function readJudged(fields: Dict, id: string): Pick<CallProblem, 'tools' | 'want
   const rules = given === undefined ? undefined : readRules(given);
   const shared = { tools: writeJson(tools) };
 
+  const wanted = fields.get('wanted');
+  if (wanted !== undefined) {
+    // A problem of this task, as failures keep it.
+    const [kind, answers] = isDict(wanted) ? ([...wanted][0] ?? []) : [];
+    const inner = kind === 'gold' ? 'answers' : 'accepted';
+    const row = new Map([...fields, [inner, answers ?? wanted] as const]);
+    row.delete('wanted');
+    return readJudged(row, id);
+  }
   const acceptedField = ['accepted', 'ground_truth'].find((field) => fields.has(field));
   if (fields.has('answers') && acceptedField === undefined) {
     const answers = unpack('answers', fields.get('answers'));

@@ -121,6 +121,11 @@ describe('rows', () => {
     expect(JSON.parse(JSON.stringify(problem))).toEqual(problem);
   });
 
+  test.each(problems)('a problem of %s is read back from the failures that keep it', (_, problem) => {
+    const kept: unknown = JSON.parse(JSON.stringify(problem));
+    expect(functionCalling.parseRow(kept, 3)).toEqual(problem);
+  });
+
   test.each<[unknown, string]>([
     [[], 'row: expected an object, got []'],
     [{ ...XLAM, tools: '[{' }, 'tools: not JSON'],
