@@ -8,7 +8,7 @@ import { quickstartTrainOptions } from '../../src/quickstart.ts';
 import type { TrainOptions } from '../../src/train.ts';
 
 export interface Arm {
-  /** Of its results' files. */
+  /** Of its results' files: an arm that several experiments have is run once. */
   name: string;
   /** In tables. */
   label: string;
@@ -101,8 +101,8 @@ export const EXPERIMENTS: readonly Experiment[] = [
     question: 'Is a reward from several retries worth its cost?',
     arms: [
       DEFAULT,
-      { name: 'two', label: '2 retries, mean', train: { retriesPerReflection: 2 } },
-      { name: 'four', label: '4 retries, mean', train: { retriesPerReflection: 4 } },
+      { name: 'two-retries', label: '2 retries, mean', train: { retriesPerReflection: 2 } },
+      { name: 'four-retries', label: '4 retries, mean', train: { retriesPerReflection: 4 } },
     ],
   },
   {
@@ -110,10 +110,10 @@ export const EXPERIMENTS: readonly Experiment[] = [
     title: 'The KL term',
     question: 'How much does the weight of the KL term hold back or protect?',
     arms: [
-      { name: 'none', label: 'beta 0', train: { loss: { ...loss, beta: 0 } } },
-      { name: 'small', label: 'beta 0.05', train: { loss: { ...loss, beta: 0.05 } } },
+      { name: 'beta-0', label: 'beta 0', train: { loss: { ...loss, beta: 0 } } },
+      { name: 'beta-0.05', label: 'beta 0.05', train: { loss: { ...loss, beta: 0.05 } } },
       { ...DEFAULT, label: 'beta 0.2' },
-      { name: 'large', label: 'beta 0.4', train: { loss: { ...loss, beta: 0.4 } } },
+      { name: 'beta-0.4', label: 'beta 0.4', train: { loss: { ...loss, beta: 0.4 } } },
     ],
   },
   {
@@ -127,10 +127,13 @@ export const EXPERIMENTS: readonly Experiment[] = [
   },
 ];
 
-/** Throws for a name that does not exist. */
-export function findExperiment(name: string): Experiment {
-  const found = EXPERIMENTS.find((experiment) => experiment.name === name);
-  if (found !== undefined) return found;
-  const names = EXPERIMENTS.map((experiment) => experiment.name).join(', ');
-  throw new Error(`experiments: expected one of ${names}, got ${JSON.stringify(name)}`);
+/** The arms of one experiment, or of all of them, each once. Throws for a name that does not exist. */
+export function armsOf(name: string): Arm[] {
+  const chosen = name === 'all' ? EXPERIMENTS : EXPERIMENTS.filter((experiment) => experiment.name === name);
+  if (chosen.length === 0) {
+    const names = EXPERIMENTS.map((experiment) => experiment.name).join(', ');
+    throw new Error(`experiments: expected one of ${names} or all, got ${JSON.stringify(name)}`);
+  }
+  const arms = chosen.flatMap((experiment) => experiment.arms);
+  return arms.filter(({ name: arm }, i) => arms.findIndex((other) => other.name === arm) === i);
 }

@@ -1,7 +1,7 @@
 /**
  * Runs an experiment: every arm, from every start model, with every seed.
  *
- *   npm run experiments -- NAME [--out DIR] [--seed 1 --seed 2 --seed 3] [--arm NAME ...] [--threads N] \
+ *   npm run experiments -- NAME|all [--out DIR] [--seed 1 --seed 2 --seed 3] [--arm NAME ...] [--threads N] \
  *     [--rare 2=DIR] [--common 1=DIR --common 2=DIR]
  *
  * `--rare` and `--common` name start models by the number of their warm-up: the shipped one is `rare` of warm-up 1,
@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { runQuickstart, START_MODEL, type QuickstartResult } from '../../src/quickstart.ts';
-import { findExperiment, type Arm } from './definitions.ts';
+import { armsOf, type Arm } from './definitions.ts';
 import { writePage } from './page.ts';
 import { readResult, resultPath, writeResult, type ArmResult } from './result.ts';
 
@@ -31,25 +31,24 @@ const { values, positionals } = parseArgs({
     threads: { type: 'string' },
   },
 });
-const experiment = findExperiment(positionals[0] ?? '');
+const [name = ''] = positionals;
 const starts = {
   rare: new Map([['1', START_MODEL], ...values.rare.map(parseStart)]),
   common: new Map(values.common.map(parseStart)),
 };
-const arms = experiment.arms.filter(({ name }) => values.arm?.includes(name) ?? true);
-const directory = join(values.out, experiment.name);
+const arms = armsOf(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
 for (const seed of values.seed.map(Number)) {
   for (const arm of arms) {
     for (const [warmUp, model] of starts[arm.start ?? 'rare']) {
-      const path = resultPath(directory, { arm: arm.name, warmUp: Number(warmUp), seed });
+      const path = resultPath(values.out, { arm: arm.name, warmUp: Number(warmUp), seed });
       if (readResult(path) !== undefined) continue;
       const started = performance.now();
       const result = await runArm(arm, Number(warmUp), model, seed);
-      writeResult(directory, result);
+      writeResult(values.out, result);
       const { before, after } = result.summary;
       const points = (rate: number): string => (100 * rate).toFixed(1);
       console.log(
-        `${experiment.name} ${arm.name}, warm-up ${warmUp}, seed ${seed}: second ${points(before.secondTry.rate)} to ${points(after.secondTry.rate)}, first ${points(before.firstTry.rate)} to ${points(after.firstTry.rate)}, ${((performance.now() - started) / 1000).toFixed(0)} s`,
+        `${arm.name}, warm-up ${warmUp}, seed ${seed}: second ${points(before.secondTry.rate)} to ${points(after.secondTry.rate)}, first ${points(before.firstTry.rate)} to ${points(after.firstTry.rate)}, ${((performance.now() - started) / 1000).toFixed(0)} s`,
       );
     }
   }

@@ -22,9 +22,14 @@ export function writePage(directory: string): void {
 }
 
 export function renderPage(directory: string): string {
-  const sections = EXPERIMENTS.map((experiment) =>
-    renderExperiment(experiment, resultsIn(join(directory, experiment.name))),
-  ).filter((section) => section !== '');
+  const results = resultsIn(directory);
+  const sections = EXPERIMENTS.map((experiment) => {
+    const names = new Set(experiment.arms.map(({ name }) => name));
+    return renderExperiment(
+      experiment,
+      results.filter(({ arm }) => names.has(arm)),
+    );
+  }).filter((section) => section !== '');
   return [HEAD, ...sections].join('\n');
 }
 
