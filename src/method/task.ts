@@ -35,6 +35,8 @@ export interface Task<P extends Problem = Problem> {
   known(problem: P, prompts: Prompts): { answer: string; ok: boolean }[];
   /** The kind of a reflection and whether its hint is true, where the task can tell. */
   describeReflection?(problem: P, attempt: string, reflection: string): { kind: string; hint: Hint };
+  /** The problem as a choice between texts that a model finds more or less likely, where it is one. */
+  choices?(problem: P, prompts: Prompts): Choices;
   /** What in a reflection could be meant as an answer, as `verify` takes it: a reflection leaks when one passes. */
   answersIn?(problem: P, reflection: string, prompts: Prompts): readonly string[];
   /** Problems that need no file, distinct, a function of the options alone. */
@@ -45,6 +47,14 @@ export interface Task<P extends Problem = Problem> {
    * A row of `r3 check --answers`, beside its completion, where it is not a row of the data set. Throws as `parseRow`.
    */
   answerRow?(row: unknown, index: number, rules?: string, text?: string): { problem: P; prompts: Prompts };
+}
+
+/** A context and the texts that may follow it, each as it stands after the context; `answer` is the index of the right one. */
+export interface Choices {
+  /** A text is scored as it stands, messages in the model's chat format. */
+  context: string | readonly Message[];
+  continuations: readonly string[];
+  answer: number;
 }
 
 /** A posed problem as a person reads it: its last turn. */

@@ -50,6 +50,8 @@ const LOOPS = new Set([
   'schedule',
   'step-fields',
   'generate',
+  'choices',
+  'forgetting',
 ]);
 
 function roomOf(file: string): string {

@@ -159,10 +159,11 @@ function multiplySums(a: Sum, b: Sum): Sum {
 
 /** Exponents add up; of a prime the whole part of its exponent becomes part of the coefficient, and i^2 is -1. */
 function multiplyTerms(a: Term, b: Term): Sum {
-  const powers = new Map(a.powers);
-  for (const [name, exponent] of b.powers) powers.set(name, add(powers.get(name) ?? ZERO, exponent));
+  const sum = new Map(a.powers);
+  for (const [name, exponent] of b.powers) sum.set(name, add(sum.get(name) ?? ZERO, exponent));
+  const powers = new Map(sum);
   let coefficient = multiply(a.coefficient, b.coefficient);
-  for (const [name, exponent] of [...powers]) {
+  for (const [name, exponent] of sum) {
     const prime = primeOf(name);
     if (prime !== undefined) {
       const whole = floor(exponent);
@@ -172,11 +173,14 @@ function multiplyTerms(a: Term, b: Term): Sum {
       const turns = ((exponent.num % 4n) + 4n) % 4n;
       if (turns >= 2n) coefficient = negate(coefficient);
       setPower(powers, name, rational(turns % 2n));
-    } else if (name.startsWith(ABSOLUTE) && isWhole(exponent) && exponent.num % 2n === 0n) {
-      const inside = name.slice(ABSOLUTE.length);
-      powers.delete(name);
-      setPower(powers, inside, add(powers.get(inside) ?? ZERO, exponent));
     } else setPower(powers, name, exponent);
+  }
+  // |x|^2 is x^2.
+  for (const [name, exponent] of sum) {
+    if (!name.startsWith(ABSOLUTE) || !isWhole(exponent) || exponent.num % 2n !== 0n) continue;
+    const inside = name.slice(ABSOLUTE.length);
+    powers.delete(name);
+    setPower(powers, inside, add(powers.get(inside) ?? ZERO, exponent));
   }
   return single(coefficient, powers);
 }

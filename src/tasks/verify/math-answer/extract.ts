@@ -55,11 +55,15 @@ export function lastBoxed(text: string): string | undefined {
 }
 
 function afterHashes(text: string): string | undefined {
-  const lines = [...text.matchAll(/^\s*####[ \t]*(\S.*)$/gm)];
+  // A heading may begin with as many signs, and is made of words.
+  const lines = [...text.matchAll(/^\s*####[ \t]*(\S.*)$/gm)].filter(
+    ([line]) => !/[A-Za-z]{3,}:? /.test(line),
+  );
   return lines.at(-1)?.[1]?.trim();
 }
 
-function afterAnswerIs(text: string): string | undefined {
+/** What follows the last "answer is". */
+export function afterAnswerIs(text: string): string | undefined {
   const found = [...text.matchAll(/\banswer\b\**\s*(?:is|:|=)\**:?\s*/gi)].at(-1);
   if (found === undefined) return undefined;
   const rest = text.slice(found.index + found[0].length);
@@ -80,6 +84,12 @@ function bareAnswer(text: string): string | undefined {
   }
   const isBare = line !== '' && line === text && line.length <= MAX_BARE_LENGTH;
   return isBare ? line.replaceAll('**', '').trim() : undefined;
+}
+
+/** Every formula of a text, with what it states as its answer: what could be meant as one. */
+export function formulasOf(text: string): string[] {
+  const formulas = [...text.matchAll(FORMULA)].map(insideOf);
+  return [...new Set([extractAnswer(text), ...formulas])].filter((each) => each !== undefined);
 }
 
 function insideOf(formula: RegExpExecArray | RegExpMatchArray): string {

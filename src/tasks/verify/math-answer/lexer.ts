@@ -83,7 +83,7 @@ const PLAIN: readonly (readonly [string, string])[] = [
   ['>=', '>='],
   ['!=', '!='],
   ['==', '='],
-  ...[..."+-*/^_(){}[]|,;:=<>!%&'"].map((sign) => [sign, sign] as const),
+  ..."+-*/^_(){}[]|,;:=<>!%&'".split('').map((sign) => [sign, sign] as const),
 ];
 
 const NUMBER = /\d+(?:\.\d*)?|\.\d+/y;

@@ -73,13 +73,13 @@ export const GREEK: ReadonlySet<string> = new Set(
 
 /** Signs that are read as others; what they stand for is read in turn. */
 export const UNICODE: ReadonlyMap<string, string> = new Map([
-  ...[...'−–—‐‑'].map((sign) => [sign, '-'] as const),
-  ...[...'×⋅·∙•∗'].map((sign) => [sign, '*'] as const),
-  ...[...'′’'].map((sign) => [sign, "'"] as const),
-  ...[...'（［｛'].map((sign, i) => [sign, '([{'.charAt(i)] as const),
-  ...[...'）］｝'].map((sign, i) => [sign, ')]}'.charAt(i)] as const),
-  ...[...'⁰¹²³⁴⁵⁶⁷⁸⁹'].map((sign, i) => [sign, `^{${i}}`] as const),
-  ...[...'₀₁₂₃₄₅₆₇₈₉'].map((sign, i) => [sign, `_{${i}}`] as const),
+  ...'−–—‐‑'.split('').map((sign) => [sign, '-'] as const),
+  ...'×⋅·∙•∗'.split('').map((sign) => [sign, '*'] as const),
+  ...'′’'.split('').map((sign) => [sign, "'"] as const),
+  ...'（［｛'.split('').map((sign, i) => [sign, '([{'.charAt(i)] as const),
+  ...'）］｝'.split('').map((sign, i) => [sign, ')]}'.charAt(i)] as const),
+  ...'⁰¹²³⁴⁵⁶⁷⁸⁹'.split('').map((sign, i) => [sign, `^{${i}}`] as const),
+  ...'₀₁₂₃₄₅₆₇₈₉'.split('').map((sign, i) => [sign, `_{${i}}`] as const),
   ['÷', '/'],
   ['∕', '/'],
   ['⁄', '/'],

@@ -1,0 +1,66 @@
+/**
+ * HellaSwag: which of four endings goes on with a text (Zellers et al., arXiv 1905.07830).
+ *
+ * Rows: `{"ctx", "endings": [4], "label": 0..3, "ind"}`; `label` may be a text, as on the hub. By log-probability each
+ * ending follows the context in plain text, as in lm-evaluation-harness (tasks/hellaswag), whose preprocessing of
+ * WikiHow's marks is done here too; its context begins with the activity label, and a row that has one
+ * (`activity_label`, `ctx_a`, `ctx_b`) is put together as there. By generation the endings are options with letters.
+ */
+import type { Task } from '../method/task.ts';
+import { idOf, rowWith, textField, textsField, type Fields } from './fields.ts';
+import {
+  knownChoices,
+  parseAnswer,
+  poseChoice,
+  poseChoiceMessages,
+  verifyChoice,
+  type ChoiceProblem,
+} from './multiple-choice.ts';
+import { PLAIN, plainPrompts } from './plain-prompts.ts';
+
+export interface HellaSwagProblem extends ChoiceProblem {
+  context: string;
+}
+
+export const hellaswag = {
+  name: 'hellaswag',
+  promptSets: [PLAIN.name],
+  prompts: plainPrompts,
+  pose: poseChoiceMessages,
+  poseAgain: poseChoice,
+  verify: verifyChoice,
+  parseRow,
+  known: knownChoices,
+  choices: ({ context, options, answer }) => ({
+    context,
+    continuations: options.map((option) => ` ${option}`),
+    answer,
+  }),
+} satisfies Task<HellaSwagProblem>;
+
+function parseRow(row: unknown): HellaSwagProblem {
+  const fields = rowWith(row, ['ctx', 'endings', 'label']);
+  const context = contextOf(fields);
+  const options = textsField(fields, 'endings', 2, 26).map(withoutMarks);
+  const answer = parseAnswer('label', fields['label'], options);
+  const question = `Which ending goes on best with this text?\n\n${context} ...`;
+  return { id: idOf(fields, 'ind', 'hellaswag', context), context, question, options, answer };
+}
+
+function contextOf(fields: Fields): string {
+  const { activity_label: label, ctx_a: first, ctx_b: second } = fields;
+  if (typeof label !== 'string' || typeof first !== 'string' || typeof second !== 'string') {
+    return withoutMarks(textField(fields, 'ctx'));
+  }
+  const capitalized = second.charAt(0).toUpperCase() + second.slice(1).toLowerCase();
+  return withoutMarks(`${label}: ${first} ${capitalized}`);
+}
+
+/** `[title]` and its like are left from WikiHow. */
+function withoutMarks(text: string): string {
+  return text
+    .trim()
+    .replaceAll(' [title]', '. ')
+    .replaceAll(/\[.*?\]/g, '')
+    .replaceAll('  ', ' ');
+}
