@@ -26,15 +26,15 @@ export interface Scorer {
 
 export interface ChoiceRow {
   problem: string;
-  /** Whether the likeliest continuation is the right one: by its sum, and by its mean per character. */
-  bySum: boolean;
-  byCharacter: boolean;
+  /**
+   * Whether the likeliest continuation is the right one: by its sum, and by its mean per character. null where the problem
+   * does not fit the model's context.
+   */
+  bySum: boolean | null;
+  byCharacter: boolean | null;
 }
 
-/**
- * One row for each problem, in their order. Throws R3Error `bad-task` for a task without `choices`, and what
- * `Engine.logprobs` throws for a problem that is longer than the context.
- */
+/** One row for each problem, in their order. Throws R3Error `bad-task` for a task without `choices`. */
 export async function scoreChoices<P extends Problem>(
   scorer: Scorer,
   task: Task<P>,
@@ -43,15 +43,22 @@ export async function scoreChoices<P extends Problem>(
   onProgress?: (done: number) => void,
 ): Promise<ChoiceRow[]> {
   const rows: ChoiceRow[] = [];
+  const { contextLength } = scorer.engine.capabilities();
+  const fits = ({ tokens }: Datum): boolean => tokens.length <= contextLength;
   for (let from = 0; from < problems.length; from += BATCH) {
     const batch = problems.slice(from, from + BATCH).map((problem) => {
       const choices = choicesOf(task, problem, prompts);
-      return { problem, choices, datums: datumsOf(scorer, choices) };
+      const datums = datumsOf(scorer, choices);
+      return { problem, choices, datums: datums.every(fits) ? datums : null };
     });
-    const logprobs = await scorer.engine.logprobs(batch.flatMap(({ datums }) => datums));
+    const logprobs = await scorer.engine.logprobs(batch.flatMap(({ datums }) => datums ?? []));
     let next = 0;
     for (const { problem, choices, datums } of batch) {
-      const sums = datums.map(() => (logprobs[next++] ?? []).reduce((sum, value) => sum + value, 0));
+      if (datums === null) {
+        rows.push({ problem: problem.id, bySum: null, byCharacter: null });
+        continue;
+      }
+      const sums = datums.map(() => sumOf(logprobs[next++]));
       const { bySum, byCharacter } = chooseByLikelihood(choices, sums);
       rows.push({
         problem: problem.id,
@@ -71,8 +78,12 @@ function choicesOf<P extends Problem>(task: Task<P>, problem: P, prompts: Prompt
   throw new R3Error('task', 'bad-task', why);
 }
 
+function sumOf(values: Float32Array | undefined): number {
+  return (values ?? new Float32Array()).reduce((sum, value) => sum + value, 0);
+}
+
 /** One for each continuation. */
-export function datumsOf({ tokenizer, format }: Scorer, { context, continuations }: Choices): Datum[] {
+function datumsOf({ tokenizer, format }: Scorer, { context, continuations }: Choices): Datum[] {
   if (typeof context !== 'string') {
     const { tokens } = format.begin(context);
     return continuations.map((continuation) => afterContext(tokens, tokenizer.encode(continuation)));

@@ -8,8 +8,9 @@
  */
 import { scoreChoices } from './choices.ts';
 import { mapConcurrent } from './lib/concurrent.ts';
+import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
-import { passed, type Problem } from './method/episode.ts';
+import { passed, type Problem, type Score } from './method/episode.ts';
 import { pairedBootstrap, wilson, type Difference, type Rate } from './method/statistics.ts';
 import type { Prompts, Task } from './method/task.ts';
 import { first, type Player } from './player.ts';
@@ -27,11 +28,14 @@ export interface SuiteEntry<P extends Problem = Problem> {
   by: 'generation' | 'log-probability';
 }
 
-/** `passed` is null where the task could not judge. By log-probability it is `acc_norm`, and `bySum` is `acc`. */
+/**
+ * `passed` is null where the task could not judge, and where the problem does not fit the model's context. By
+ * log-probability it is `acc_norm`, and `bySum` is `acc` (`method/choices.ts`).
+ */
 export interface ForgettingRow {
   problem: string;
   passed: boolean | null;
-  bySum?: boolean;
+  bySum?: boolean | null;
 }
 
 export interface TaskResult {
@@ -84,10 +88,19 @@ async function byGeneration(
 ): Promise<ForgettingRow[]> {
   let done = 0;
   return mapConcurrent(problems, CONCURRENCY, async (problem, place) => {
-    const attempt = first(await player.attempt(problem, 1, hash32(seed, STREAM, place)));
+    const score = await scoreOfAttempt(player, problem, hash32(seed, STREAM, place));
     onProgress(++done);
-    return { problem: problem.id, passed: passed(attempt.score) };
+    return { problem: problem.id, passed: passed(score) };
   });
+}
+
+async function scoreOfAttempt(player: Player, problem: Problem, seed: number): Promise<Score> {
+  try {
+    return first(await player.attempt(problem, 1, seed)).score;
+  } catch (error) {
+    if (error instanceof R3Error && error.code === 'too-long') return { error: error.message };
+    throw error;
+  }
 }
 
 function accuracyOf(rows: readonly ForgettingRow[]): Rate {

@@ -3,11 +3,15 @@
  * each data set. Prints a table; exits 1 where rows fail that a check expects to pass. The data are not part of this repository.
  */
 import { renderTable } from '../../src/cli/table.ts';
+import { check as checkChoices } from './choices.ts';
 import { check as checkFunctionCalling } from './function-calling.ts';
+import { check as checkMath } from './math.ts';
 import type { RealRowsResult } from './result.ts';
 
 const CHECKS: Readonly<Record<string, (directory: string) => Promise<RealRowsResult[]>>> = {
   'function-calling': checkFunctionCalling,
+  math: checkMath,
+  choices: checkChoices,
 };
 
 const [directory, ...named] = process.argv.slice(2);

@@ -58,6 +58,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'two evaluations of the same problems, without a model',
     load: () => import('./compare.ts'),
   },
+  forgetting: {
+    summary: 'measure a model on tasks that it was not trained on, before and after',
+    load: () => import('./forgetting.ts'),
+  },
   sft: {
     summary: 'train a model on conversations (supervised)',
     load: () => import('./sft.ts'),
