@@ -15,7 +15,7 @@
 import type { Message, Problem, Verdict } from '../method/episode.ts';
 import type { Choices } from '../method/task.ts';
 import { refuse } from './fields.ts';
-import { lastBoxed } from './verify/math-answer/extract.ts';
+import { lastBoxed, searched } from './verify/math-answer/extract.ts';
 
 export interface ChoiceProblem extends Problem {
   question: string;
@@ -93,7 +93,7 @@ export function verifyChoice({ options, answer }: ChoiceProblem, text: string): 
 
 /** The index of the option that an answer chooses; undefined where it chooses none. Never throws. */
 export function chosenOption(text: string, options: readonly string[]): number | undefined {
-  const plain = text.replaceAll('**', '').trim();
+  const plain = searched(text).replaceAll('**', '').trim();
   return stated(plain, options) ?? readChoice(plain, options) ?? lastLetter(plain, options.length);
 }
 

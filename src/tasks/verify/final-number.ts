@@ -12,7 +12,7 @@
  */
 import type { Answer } from './math-answer/expression.ts';
 import { exactForm, DivisionByZero, rationalOf } from './math-answer/exact.ts';
-import { afterAnswerIs, lastBoxed } from './math-answer/extract.ts';
+import { afterAnswerIs, lastBoxed, searched } from './math-answer/extract.ts';
 import { readings } from './math-answer/math-answer.ts';
 import { divide, negate, add, ofDecimal, TooLarge, type Rational } from './math-answer/rational.ts';
 
@@ -27,7 +27,8 @@ const NUMBER = new RegExp(
 );
 
 /** undefined where a text holds no number. Never throws. */
-export function finalNumber(text: string): Rational | undefined {
+export function finalNumber(answer: string): Rational | undefined {
+  const text = searched(answer);
   const stated = [afterHashes(text), lastBoxed(text), afterAnswerIs(text)];
   for (const statement of stated) {
     const number = statement === undefined ? undefined : numberIn(statement);

@@ -5,32 +5,41 @@
  *      `or` between them are one list;
  *   2. the last line `#### ...`;
  *   3. the last "answer is ..." or "Answer: ...", up to the end of its sentence, or its formula where it is one;
- *   4. the last line, where it is one formula, or where it is the only line and short enough to be a bare answer.
+ *   4. in the last line: its last formula, what "is ...", "are ..." or "get ..." states at its end, or all of it where
+ *      it is the only line and short enough to be a bare answer.
  *
  * This order is that of Math-Verify and of the few-shot prompts of Lewkowycz et al. (arXiv 2206.14858), which end in "The
- * final answer is $...$. I hope it is correct.". Numbers in running text are never taken for an answer.
+ * final answer is $...$. I hope it is correct.". A number that nothing states is never taken for an answer.
  */
-import { closingBrace } from './lexer.ts';
-
 /** Of a completion that is a bare answer. */
 const MAX_BARE_LENGTH = 200;
-const FORMULA = /\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(([\s\S]+?)\\\)|\\\[([\s\S]+?)\\\]/g;
+const FORMULA =
+  /\$\$((?:\\.|[^$\\]){1,1000})\$\$|\$((?:\\.|[^$\\]){1,1000})\$|\\\(([\s\S]{1,1000}?)\\\)|\\\[([\s\S]{1,1000}?)\\\]/g;
+/** Characters at the end of a completion that are searched: where answers stand. Bounds the time. */
+const MAX_SEARCHED = 20_000;
+
+/** The part of a completion that is searched. */
+export function searched(completion: string): string {
+  return completion.slice(-MAX_SEARCHED).trim();
+}
 
 /** undefined where nothing in the text is stated as the answer. */
 export function extractAnswer(completion: string): string | undefined {
-  const text = completion.trim();
-  return lastBoxed(text) ?? afterHashes(text) ?? afterAnswerIs(text) ?? bareAnswer(text);
+  const text = searched(completion);
+  return lastBoxed(text) ?? afterHashes(text) ?? afterAnswerIs(text) ?? lastLineAnswer(text);
 }
 
 /** The inside of the last box, or of the last boxes that make one list. */
-export function lastBoxed(text: string): string | undefined {
+export function lastBoxed(completion: string): string | undefined {
+  const text = searched(completion);
+  const closing = closingBraces(text);
   const boxes: { start: number; end: number; inside: string }[] = [];
   for (const found of text.matchAll(/\\(?:boxed|fbox)\s*/g)) {
     const start = found.index;
     const from = start + found[0].length;
     if ((boxes.at(-1)?.end ?? 0) > start) continue;
     if (text[from] === '{') {
-      const end = closingBrace(text, from);
+      const end = closing.get(from);
       if (end !== undefined) boxes.push({ start, end: end + 1, inside: text.slice(from + 1, end) });
       continue;
     }
@@ -54,10 +63,25 @@ export function lastBoxed(text: string): string | undefined {
   return insides.length === 0 ? undefined : [...new Set(insides.map((inside) => inside.trim()))].join(', ');
 }
 
+/** From each opening brace to the one that closes it, in one pass. */
+function closingBraces(text: string): Map<number, number> {
+  const closing = new Map<number, number>();
+  const open: number[] = [];
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '\\') i += 1;
+    else if (text[i] === '{') open.push(i);
+    else if (text[i] === '}') {
+      const start = open.pop();
+      if (start !== undefined) closing.set(start, i);
+    }
+  }
+  return closing;
+}
+
 function afterHashes(text: string): string | undefined {
   // A heading may begin with as many signs, and is made of words.
   const lines = [...text.matchAll(/^\s*####[ \t]*(\S.*)$/gm)].filter(
-    ([line]) => !/[A-Za-z]{3,}:? /.test(line),
+    ([line]) => !/(?<!\\)\b[A-Za-z]{3,}:?\s+\S/.test(line),
   );
   return lines.at(-1)?.[1]?.trim();
 }
@@ -76,14 +100,14 @@ export function afterAnswerIs(text: string): string | undefined {
   return stated === '' ? undefined : stated;
 }
 
-function bareAnswer(text: string): string | undefined {
-  const line = text.split('\n').at(-1)?.trim() ?? '';
-  const [formula, second] = [...line.matchAll(FORMULA)];
-  if (formula !== undefined && second === undefined && /^[\s.*]*$/.test(line.replace(formula[0], ''))) {
-    return insideOf(formula);
-  }
-  const isBare = line !== '' && line === text && line.length <= MAX_BARE_LENGTH;
-  return isBare ? line.replaceAll('**', '').trim() : undefined;
+function lastLineAnswer(text: string): string | undefined {
+  const line = text.split('\n').at(-1)?.replaceAll('**', '').trim() ?? '';
+  const formula = [...line.matchAll(FORMULA)].at(-1);
+  if (formula !== undefined) return insideOf(formula);
+  if (line.length > MAX_BARE_LENGTH) return undefined;
+  const stated = /^.*(?<!\\)\b(?:is|are|equals|get|gives|obtain)\b:?\s+(?!not\b)(.+?)\.?$/i.exec(line)?.[1];
+  if (stated !== undefined) return stated;
+  return line !== '' && !text.includes('\n') ? line : undefined;
 }
 
 /** Every formula of a text, with what it states as its answer: what could be meant as one. */
