@@ -94,14 +94,21 @@ export function verifyChoice({ options, answer }: ChoiceProblem, text: string): 
 /** The index of the option that an answer chooses; undefined where it chooses none. Never throws. */
 export function chosenOption(text: string, options: readonly string[]): number | undefined {
   const plain = searched(text).replaceAll('**', '').trim();
-  return stated(plain, options) ?? readChoice(plain, options) ?? lastLetter(plain, options.length);
+  const statement = stated(plain, options) ?? readChoice(plain, options) ?? lastLetter(plain, options.length);
+  return statement === BEYOND ? undefined : statement;
 }
+
+/** A letter that is stated and that no option has. */
+const BEYOND = -1;
+/** Characters after "answer is" that are read. */
+const MAX_STATEMENT = 300;
 
 /** The last of "answer is ..." and \boxed{...}. */
 function stated(text: string, options: readonly string[]): number | undefined {
   const candidates: { at: number; choice: number }[] = [];
-  for (const found of text.matchAll(/\banswer\b\s*(?:is|:)[\s:]*([^\n]*)/gi)) {
-    const rest = found[1] ?? '';
+  for (const found of text.matchAll(/\banswer\b\s*(?:is|:)[\s:]*/gi)) {
+    const start = found.index + found[0].length;
+    const [rest = ''] = text.slice(start, start + MAX_STATEMENT).split('\n', 1);
     const choice = beginsWithChoice(rest, options) ?? readChoice(rest.split(/\.\s|\.$/, 1)[0] ?? '', options);
     if (choice !== undefined) candidates.push({ at: found.index, choice });
   }
@@ -111,13 +118,16 @@ function stated(text: string, options: readonly string[]): number | undefined {
   return candidates.toSorted((a, b) => a.at - b.at).at(-1)?.choice;
 }
 
+/** "A dog" and "I think", but not "A is" and "A or". */
+const WORD = /^(?:I [a-z]|A (?!(?:is|was|or|and|as|but|because|since|would)\b)[a-z])/;
+
 /** What a statement begins with: `(B)`, `option B`, `B.`; a small letter only in parentheses. */
 function beginsWithChoice(text: string, options: readonly string[]): number | undefined {
   const cleaned = unwrapped(text).replace(/^(?:(?:the )?(?:option|choice|letter)\s+)/i, '');
   const found = /^\(([A-Za-z])\)|^([A-Z])(?![A-Za-z0-9'’])/.exec(cleaned);
   const [, inParentheses, bare] = found ?? [];
   // "The answer is A dog" and "is I think" begin with words.
-  if (bare !== undefined && /^[AI] [a-z]/.test(cleaned)) return undefined;
+  if (bare !== undefined && WORD.test(cleaned)) return undefined;
   const letter = inParentheses ?? bare;
   return letter === undefined ? undefined : indexOf(letter, options.length);
 }
@@ -144,15 +154,15 @@ function unwrapped(text: string): string {
 
 function lastLetter(text: string, count: number): number | undefined {
   const letters = [...text.matchAll(/(?<![A-Za-z0-9'’])([A-Z])(?![A-Za-z0-9'’])/g)].filter(
-    ({ 0: letter, index }) => !/^[AI] [a-z]/.test(`${letter}${text.slice(index + 1, index + 3)}`),
+    ({ index }) => !WORD.test(text.slice(index, index + 12)),
   );
-  const last = letters.map(([letter]) => indexOf(letter, count)).filter((index) => index !== undefined);
+  const last = letters.map(([letter]) => indexOf(letter, count)).filter((index) => index !== BEYOND);
   return last.at(-1);
 }
 
-function indexOf(letter: string, count: number): number | undefined {
+function indexOf(letter: string, count: number): number {
   const index = letter.toUpperCase().charCodeAt(0) - 'A'.charCodeAt(0);
-  return index < count ? index : undefined;
+  return index < count ? index : BEYOND;
 }
 
 /** Whatever their case, white space and full stop. */

@@ -18,7 +18,8 @@ import { divide, negate, add, ofDecimal, TooLarge, type Rational } from './math-
 
 /** Longer numbers are no answers to word problems. */
 const MAX_LENGTH = 60;
-const WHOLE = String.raw`(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)`;
+/** Commas at thousands, as in India, or misplaced: the last group has at least three digits. */
+const WHOLE = String.raw`(?:\d{1,3}(?:,\d{2,})*,\d{3,}|\d+)`;
 /** 2 1/2, 1/2, 1,234.5, .5, with a sign and a currency before it; a minus between two values is no sign. */
 const NUMBER = new RegExp(
   String.raw`(?:(?<![\w)\]}.])([-−])\s?)?(?:\\?[$€£¥]\s?([-−])?)?(?<![\w.])` +

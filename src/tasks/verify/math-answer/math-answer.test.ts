@@ -325,11 +325,12 @@ describe('sameMathAnswer', () => {
     );
     const mangled = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''));
     fc.assert(
-      fc.property(mangled, mangled, (a, b) => {
-        expect(sameMathAnswer(a, a)).toBe(true);
-        expect(sameMathAnswer(a, b)).toBe(sameMathAnswer(b, a));
-      }),
-      { numRuns: 3000 },
+      fc.property(
+        mangled,
+        mangled,
+        (a, b) => sameMathAnswer(a, a) && sameMathAnswer(a, b) === sameMathAnswer(b, a),
+      ),
+      { numRuns: 2000 },
     );
   });
 
