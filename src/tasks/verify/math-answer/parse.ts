@@ -516,6 +516,8 @@ class Parser {
       do of.push(this.#sum());
       while (this.#take(','));
       this.#expect(')');
+    } else if (this.#take('{')) {
+      of.push(this.#inside('}'));
     } else {
       const factors = [this.#take('-') ? negative(this.#factor()) : this.#factor()];
       while (this.#startsFactor() && this.#peek()?.kind !== 'function' && !this.#isSign('(')) {
