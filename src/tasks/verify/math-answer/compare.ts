@@ -33,7 +33,10 @@ type Relation = Extract<Answer, { kind: 'relation' }>;
 
 export function same(first: Answer, second: Answer): boolean {
   const [a, b] = [unpacked(first), unpacked(second)];
-  if (a.kind === 'relation' && b.kind === 'relation') return sameRelation(a, b);
+  if (a.kind === 'relation' && b.kind === 'relation') {
+    if (isMembership(a) === isMembership(b)) return sameRelation(a, b);
+    return isMembership(a) ? sameMembership(a, b) : sameMembership(b, a);
+  }
   if (a.kind === 'relation') return sameAsStated(a, b);
   if (b.kind === 'relation') return sameAsStated(b, a);
   if (a.kind === 'value' && b.kind === 'value') return sameValue(a, b);
@@ -147,6 +150,15 @@ function sameRelation(a: Relation, b: Relation): boolean {
   if (isSymmetric && sameInOrder(one.sides, other.sides.toReversed())) return true;
   const ratio = ratioOfDifferences(one, other);
   return ratio !== undefined && (isSymmetric || ratio.num > 0n);
+}
+
+const isMembership = ({ signs }: Relation): boolean => signs.length === 1 && signs[0] === 'in';
+
+/** x in [1, 2) is 1 <= x < 2, and y in [1, 2) is not. */
+function sameMembership({ sides: [name, set] }: Relation, inequality: Relation): boolean {
+  const interval = intervalOf(inequality);
+  if (interval === undefined || name === undefined || set === undefined) return false;
+  return inequality.sides.some((side) => same(side, name)) && same(interval, set);
 }
 
 function withoutMiddle({ kind, sides, signs }: Relation): Relation {

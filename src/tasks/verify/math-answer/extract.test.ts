@@ -21,6 +21,9 @@ describe('extractAnswer', () => {
     ['First $a = 1$.\nHence $a + b$ is $7$.', '7'],
     ['We add them up.\nThe total is 42.', '42'],
     ['\\frac{3}{4}', '\\frac{3}{4}'],
+    ['First \\boxed{255}. The final answer is $10,455$. I hope it is correct.', '10,455'],
+    ['Final Answer: The volume of $ABCD$ is 120. I hope it is correct.', '120'],
+    ['It comes to\n\\[\n9\n\\]', '9'],
   ])('%j states %j', (completion, answer) => {
     expect(extractAnswer(completion)).toBe(answer);
   });

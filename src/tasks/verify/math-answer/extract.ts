@@ -2,7 +2,7 @@
  * Where in a completion its answer stands.
  *
  *   1. the last \boxed{...} or \fbox{...} (braces balanced; `\boxed 5` too); boxes with nothing but a comma, `and` or
- *      `or` between them are one list;
+ *      `or` between them are one list. A "final answer is ..." after it comes before it;
  *   2. the last line `#### ...`;
  *   3. the last "answer is ..." or "Answer: ...", up to the end of its sentence, or its formula where it is one;
  *   4. in the last line: its last formula, what "is ...", "are ..." or "get ..." states at its end, or all of it where
@@ -15,6 +15,7 @@
 const MAX_BARE_LENGTH = 200;
 const FORMULA =
   /\$\$((?:\\.|[^$\\]){1,1000})\$\$|\$((?:\\.|[^$\\]){1,1000})\$|\\\(([\s\S]{1,1000}?)\\\)|\\\[([\s\S]{1,1000}?)\\\]/g;
+const MAX_SENTENCE = 500;
 /** Characters at the end of a completion that are searched: where answers stand. Bounds the time. */
 const MAX_SEARCHED = 20_000;
 
@@ -26,7 +27,15 @@ export function searched(completion: string): string {
 /** undefined where nothing in the text is stated as the answer. */
 export function extractAnswer(completion: string): string | undefined {
   const text = searched(completion);
-  return lastBoxed(text) ?? afterHashes(text) ?? afterAnswerIs(text) ?? lastLineAnswer(text);
+  const boxed = lastBoxed(text);
+  if (boxed !== undefined && text.lastIndexOf('\\boxed') > lastFinal(text)) return boxed;
+  return (
+    (lastFinal(text) < 0 ? undefined : afterAnswerIs(text)) ??
+    boxed ??
+    afterHashes(text) ??
+    afterAnswerIs(text) ??
+    lastLineAnswer(text)
+  );
 }
 
 /** The inside of the last box, or of the last boxes that make one list. */
@@ -95,19 +104,32 @@ export function afterAnswerIs(text: string): string | undefined {
   const between = formula === undefined ? '' : rest.slice(0, formula.index);
   // "the answer is x = $5$" begins before its formula.
   if (formula !== undefined && /^[\s*]*$/.test(between)) return insideOf(formula);
-  const sentence = rest.split(/\n|\.\s|\.$/, 1)[0] ?? '';
-  const stated = sentence.replaceAll('**', '').trim();
-  return stated === '' ? undefined : stated;
+  const sentence = (rest.split(/\n|\.\s|\.$/, 1)[0] ?? '').replaceAll('**', '').trim();
+  return sentence === '' ? undefined : (endOfStatement(sentence) ?? sentence);
 }
 
 function lastLineAnswer(text: string): string | undefined {
+  const formula = [...text.matchAll(FORMULA)].at(-1);
+  const isLast = formula !== undefined && !text.slice(formula.index + formula[0].length).includes('\n');
+  if (isLast) return insideOf(formula);
   const line = text.split('\n').at(-1)?.replaceAll('**', '').trim() ?? '';
-  const formula = [...line.matchAll(FORMULA)].at(-1);
-  if (formula !== undefined) return insideOf(formula);
   if (line.length > MAX_BARE_LENGTH) return undefined;
-  const stated = /^.*(?<!\\)\b(?:is|are|equals|get|gives|obtain)\b:?\s+(?!not\b)(.+?)\.?$/i.exec(line)?.[1];
-  if (stated !== undefined) return stated;
-  return line !== '' && !text.includes('\n') ? line : undefined;
+  return endOfStatement(line) ?? (line !== '' && !text.includes('\n') ? line : undefined);
+}
+
+/** Of "the sum of both is 5" what stands after the last "is". */
+function endOfStatement(sentence: string): string | undefined {
+  if (sentence.length > MAX_SENTENCE) return undefined;
+  const stated = /^.*(?<!\\)\b(?:is|are|equals|get|gives|obtain)\b:?\s+(?!not\b)(.+?)\.?$/i.exec(
+    sentence,
+  )?.[1];
+  const formula = stated === undefined ? undefined : [...stated.matchAll(FORMULA)][0];
+  return formula?.index === 0 ? insideOf(formula) : stated;
+}
+
+/** Where a last "final answer is" begins, -1 where there is none. */
+function lastFinal(text: string): number {
+  return [...text.matchAll(/\bfinal answer is\b/gi)].at(-1)?.index ?? -1;
 }
 
 /** Every formula of a text, with what it states as its answer: what could be meant as one. */

@@ -176,6 +176,15 @@ const SAME: readonly (readonly [string, string])[] = [
   ['\\mathrm{e}', 'e'],
   ['10^{-3}', '0.001'],
   ['\\sqrt{-4}', '2i'],
+  ['x \\in [-2,7]', '-2 \\le x \\le 7'],
+  ['{1,3}', '(1,3)'],
+  [
+    '\\left[\\begin{array}{cc}1 & 2 \\\\ 3 & 4\\end{array}\\right]',
+    '\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}',
+  ],
+  ['\\ln{(9)}^{2}', '4\\ln(3)^2'],
+  ['$1$ and $2$ or $3$', '1,2,3'],
+  ['6-5i', '6 - 5 \\mathrm{i}'],
 ];
 
 const DIFFERENT: readonly (readonly [string, string])[] = [
@@ -235,6 +244,9 @@ const DIFFERENT: readonly (readonly [string, string])[] = [
   ['a_1', 'a_2'],
   ['10:30', '10:45'],
   ['x^2+1=0', 'x^2=1'],
+  ['y \\in [-2,7]', '-2 \\le x \\le 7'],
+  ['\\{1,3\\}', '(1,3)'],
+  ['1,22', '1.22'],
 ];
 
 describe('sameMathAnswer', () => {

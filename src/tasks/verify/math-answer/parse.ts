@@ -175,6 +175,8 @@ class Parser {
     const structure = this.#tryStructure();
     if (structure !== undefined) return structure;
     if (token?.kind === 'begin') return this.#matrix();
+    const bracketed = this.#tryBracketedMatrix();
+    if (bracketed !== undefined) return bracketed;
 
     const parts = [this.#sum()];
     const after = this.#peek();
@@ -213,6 +215,8 @@ class Parser {
     if (this.#at !== end) throw new Unreadable('expected a closing bracket');
     this.#at = end + 1;
     this.#dropUnits();
+    // Bare braces group and are not seen; \{ and \} are.
+    if (token.sign === '{') return { kind: 'list', items };
     if (isSet) return { kind: 'set', items };
     return {
       kind: 'group',
@@ -263,6 +267,16 @@ class Parser {
     this.#depth -= 1;
     this.#at += 1;
     return { kind: 'matrix', rows: rows.filter((row) => row.length > 0) };
+  }
+
+  /** `[ \begin{array}...\end{array} ]`: its brackets are those of the matrix. */
+  #tryBracketedMatrix(): Answer | undefined {
+    const start = this.#at;
+    if (this.#tokens[start + 1]?.kind !== 'begin' || !(this.#take('(') || this.#take('['))) return undefined;
+    const matrix = this.#matrix();
+    if (this.#take(')') || this.#take(']')) return matrix;
+    this.#at = start;
+    return undefined;
   }
 
   #sum(): Expression {
