@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { scoreChoices, type Scorer } from './choices.ts';
 import { makeFakeEngine } from './engine/fake.ts';
-import { chooseByLikelihood } from './method/choices.ts';
+import { chooseByLikelihood } from './method/likelihood.ts';
 import type { Problem } from './method/episode.ts';
 import type { Choices, Task } from './method/task.ts';
 import { START_MODEL } from './quickstart.ts';

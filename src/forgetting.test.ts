@@ -95,7 +95,7 @@ test('a problem that does not fit the context is not judged', async () => {
     maxAttemptTokens: 12,
     maxReflectionTokens: 12,
   });
-  const [result] = await measureForgetting(() => player as unknown as Player, [entry('generation')], {
+  const [result] = await measureForgetting(() => player, [entry('generation')], {
     seed: 1,
   });
   expect(result?.accuracy.n).toBe(0);

@@ -30,7 +30,7 @@ export interface SuiteEntry<P extends Problem = Problem> {
 
 /**
  * `passed` is null where the task could not judge, and where the problem does not fit the model's context. By
- * log-probability it is `acc_norm`, and `bySum` is `acc` (`method/choices.ts`).
+ * log-probability it is `acc_norm`, and `bySum` is `acc` (`method/likelihood.ts`).
  */
 export interface ForgettingRow {
   problem: string;

@@ -1,8 +1,7 @@
 /**
  * Fields of a row of a data file, read strictly: what is missing or of another kind is named.
  *
- * Every function throws R3Error `bad-row` with the field, what was expected and what was got. Whole numbers may be
- * bigint, as Parquet gives them.
+ * Every function throws R3Error `bad-row` with the field, what was expected and what was got.
  */
 import { createHash } from 'node:crypto';
 import { R3Error } from '../lib/errors.ts';
@@ -27,16 +26,6 @@ export function textField(fields: Fields, name: string): string {
   return typeof value === 'string' && value.trim() !== ''
     ? value
     : refuse(name, 'a text that is not empty', value);
-}
-
-/** A whole number from 0 to `max`, also written as a text. */
-export function indexField(fields: Fields, name: string, max: number): number {
-  const value = fields[name];
-  const isDigits = typeof value === 'string' && /^\d{1,9}$/.test(value);
-  const number = typeof value === 'bigint' || isDigits ? Number(value) : value;
-  return typeof number === 'number' && Number.isInteger(number) && number >= 0 && number <= max
-    ? number
-    : refuse(name, `a whole number from 0 to ${max}`, value);
 }
 
 /** `min` to `max` texts. */

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { hellaswag } from './hellaswag.ts';
 import { mmluPro } from './mmlu-pro.ts';
@@ -144,10 +144,9 @@ describe('mmlu', () => {
     const example = mmlu.parseRow({ ...ROW, question: 'What rises?', answer: 0 });
     const other = mmlu.parseRow({ ...ROW, subject: 'law', question: 'Who judges?' });
     const problem = mmlu.parseRow(ROW);
-    const context = String(
-      withExamples([problem, other, example]).choices?.(problem, mmlu.prompts('plain')).context,
-    );
-    expect(context).toContain('D. right\nAnswer: A\n\nWhat falls?');
+    const choices = withExamples([problem, other, example]).choices?.(problem, mmlu.prompts('plain'));
+    const context = JSON.stringify(choices?.context);
+    expect(context).toContain(String.raw`D. right\nAnswer: A\n\nWhat falls?`);
     expect(context).not.toContain('Who judges?');
     expect(context.split('What falls?')).toHaveLength(2);
   });

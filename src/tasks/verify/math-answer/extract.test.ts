@@ -32,7 +32,7 @@ describe('extractAnswer', () => {
     '',
     'I add 3 and 4.\nThen I stop at 7',
     '\\boxed{unclosed\nand nothing else',
-    `${'words '.repeat(60)}`,
+    'words '.repeat(60),
   ])('%j states nothing', (completion) => {
     expect(extractAnswer(completion)).toBeUndefined();
   });
