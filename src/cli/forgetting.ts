@@ -129,7 +129,7 @@ async function run(flags: Flags, io: Io): Promise<void> {
 async function entryOf(named: string, flags: Flags): Promise<SuiteEntry> {
   const split = named.indexOf('=');
   if (split < 1) throw usageError(`--problems: expected task=file, got ${JSON.stringify(named)}`);
-  const { task, prompts } = findTask(named.slice(0, split));
+  const { task, prompts } = await findTask(named.slice(0, split));
   if (flags.by === 'log-probability' && task.choices === undefined) {
     throw usageError(
       `--by: expected generation for the task ${task.name}, which has no choices, got ${flags.by}`,

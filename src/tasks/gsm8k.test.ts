@@ -68,7 +68,8 @@ describe('gsm8k', () => {
   test('the problem is posed with the form of its answer', () => {
     const [message] = gsm8k.pose(problem);
     expect(message?.content).toContain(ROW.question);
-    expect(message?.content).toContain('#### 42');
+    expect(message?.content).toContain('#### 1234.5');
+    expect(gsm8k.verify({ ...problem, gold: '1200' }, message?.content ?? '').ok).toBe(false);
     expect(() => gsm8k.prompts('paper')).toThrow('prompts: expected plain, got "paper"');
   });
 });

@@ -20,6 +20,8 @@ export interface Gsm8kProblem extends Problem {
 }
 
 const MARK = '####';
+/** Not the answer to any of the problems, so that a copy of the prompt passes for none. */
+const EXAMPLE = '1234.5';
 
 export const gsm8k = {
   name: 'gsm8k',
@@ -37,7 +39,7 @@ export const gsm8k = {
 function posed(question: string): string {
   return (
     `${question}\n\nReason step by step. Write the answer on the last line, as a number after ${MARK}, ` +
-    `for example: ${MARK} 42`
+    `for example: ${MARK} ${EXAMPLE}`
   );
 }
 
