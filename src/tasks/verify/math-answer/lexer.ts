@@ -187,9 +187,10 @@ export function readTokens(source: string, thousands: boolean): Token[] {
       readWord(word[0], wasSpaced, tokens);
       continue;
     }
-    if (text.startsWith('{,}', at)) {
-      sign(',');
-      at += 3;
+    // A sign in braces has other space around it and is the same sign.
+    const [, signInBraces] = match(/\{([,:;=<>+-])\}/y) ?? [];
+    if (signInBraces !== undefined) {
+      sign(signInBraces);
       continue;
     }
     const plain = PLAIN.find(([written]) => text.startsWith(written, at));

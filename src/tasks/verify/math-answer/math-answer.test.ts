@@ -178,6 +178,8 @@ const SAME: readonly (readonly [string, string])[] = [
   ['\\sqrt{-4}', '2i'],
   ['x \\in [-2,7]', '-2 \\le x \\le 7'],
   ['{1,3}', '(1,3)'],
+  ['3{:}45', '3:45'],
+  ['10101_{\\text{two}}', '10101_2'],
   [
     '\\left[\\begin{array}{cc}1 & 2 \\\\ 3 & 4\\end{array}\\right]',
     '\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}',

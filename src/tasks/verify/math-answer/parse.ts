@@ -80,6 +80,13 @@ const MATRICES = new Set(['pmatrix', 'bmatrix', 'matrix', 'Bmatrix', 'array', 's
 /** Letters that name a function when an opening parenthesis follows. */
 const FUNCTION_LETTERS = new Set(['f', 'g']);
 
+/** Bases in words, as in 101_{\text{two}}. */
+const BASES: ReadonlyMap<string, string> = new Map(
+  'two three four five six seven eight nine ten eleven twelve'
+    .split(' ')
+    .map((name, i) => [name, String(i + 2)]),
+);
+
 /** Holds the place in one list of tokens. */
 class Parser {
   readonly #tokens: Token[];
@@ -432,7 +439,8 @@ class Parser {
     this.#at += 1;
     const { digits } = token;
     if (this.#take('_')) {
-      const base = subscriptOf(this.#argument(true));
+      const named = subscriptOf(this.#argument(true));
+      const base = BASES.get(named) ?? named;
       return base === '10'
         ? number(ofDigits(digits))
         : symbol(`base ${base}: ${digits.replace(/^0+(?=.)/, '')}`);
