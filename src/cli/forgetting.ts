@@ -94,7 +94,7 @@ export function define(command: Command, io: Io): void {
 
 async function run(flags: Flags, io: Io): Promise<void> {
   const suite: SuiteEntry[] = [];
-  for (const named of flags.problems) suite.push(await entryOf(named, flags));
+  for (const named of flags.problems) suite.push(await entryOf(named, flags, io.env));
   const progress = cliProgress(io);
   const signal = watchedStop(io, progress, 'stopping');
   const measure = async (named: string, name: string): Promise<TaskResult[]> => {
@@ -126,10 +126,10 @@ async function run(flags: Flags, io: Io): Promise<void> {
   }
 }
 
-async function entryOf(named: string, flags: Flags): Promise<SuiteEntry> {
+async function entryOf(named: string, flags: Flags, env: Io['env']): Promise<SuiteEntry> {
   const split = named.indexOf('=');
   if (split < 1) throw usageError(`--problems: expected task=file, got ${JSON.stringify(named)}`);
-  const { task, prompts } = await findTask(named.slice(0, split));
+  const { task, prompts } = await findTask(named.slice(0, split), env);
   if (flags.by === 'log-probability' && task.choices === undefined) {
     throw usageError(
       `--by: expected generation for the task ${task.name}, which has no choices, got ${flags.by}`,
