@@ -8,15 +8,7 @@
  */
 import type { Task } from '../method/task.ts';
 import { idOf, rowWith, textField, textsField, type Fields } from './fields.ts';
-import {
-  knownChoices,
-  parseAnswer,
-  poseChoice,
-  poseChoiceMessages,
-  verifyChoice,
-  type ChoiceProblem,
-} from './multiple-choice.ts';
-import { PLAIN, plainPrompts } from './plain-prompts.ts';
+import { CHOICE_TASK, parseAnswer, type ChoiceProblem } from './multiple-choice.ts';
 
 export interface HellaSwagProblem extends ChoiceProblem {
   context: string;
@@ -24,13 +16,8 @@ export interface HellaSwagProblem extends ChoiceProblem {
 
 export const hellaswag = {
   name: 'hellaswag',
-  promptSets: [PLAIN.name],
-  prompts: plainPrompts,
-  pose: poseChoiceMessages,
-  poseAgain: poseChoice,
-  verify: verifyChoice,
+  ...CHOICE_TASK,
   parseRow,
-  known: knownChoices,
   choices: ({ context, options, answer }) => ({
     context,
     continuations: options.map((option) => ` ${option}`),

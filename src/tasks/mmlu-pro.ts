@@ -8,17 +8,14 @@
 import type { Task } from '../method/task.ts';
 import { idOf, refuse, rowWith, textField, textsField, type Fields } from './fields.ts';
 import {
-  knownChoices,
+  CHOICE_TASK,
   letterChoices,
   letterOf,
   MAX_OPTIONS,
   parseAnswer,
-  poseChoice,
-  poseChoiceMessages,
-  verifyChoice,
   type ChoiceProblem,
 } from './multiple-choice.ts';
-import { PLAIN, plainPrompts } from './plain-prompts.ts';
+import { PLAIN } from './plain-prompts.ts';
 
 export interface MmluProProblem extends ChoiceProblem {
   category: string;
@@ -26,13 +23,8 @@ export interface MmluProProblem extends ChoiceProblem {
 
 export const mmluPro = {
   name: 'mmlu-pro',
-  promptSets: [PLAIN.name],
-  prompts: plainPrompts,
-  pose: poseChoiceMessages,
-  poseAgain: poseChoice,
-  verify: verifyChoice,
+  ...CHOICE_TASK,
   parseRow,
-  known: knownChoices,
   choices: (problem) =>
     letterChoices(
       problem,

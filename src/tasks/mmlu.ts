@@ -8,18 +8,14 @@
 import type { Task } from '../method/task.ts';
 import { idOf, rowWith, textField, textsField } from './fields.ts';
 import {
-  knownChoices,
+  CHOICE_TASK,
   letterChoices,
   letterOf,
   MAX_OPTIONS,
   parseAnswer,
   plainQuestion,
-  poseChoice,
-  poseChoiceMessages,
-  verifyChoice,
   type ChoiceProblem,
 } from './multiple-choice.ts';
-import { PLAIN, plainPrompts } from './plain-prompts.ts';
 
 export interface MmluProblem extends ChoiceProblem {
   subject: string;
@@ -27,13 +23,8 @@ export interface MmluProblem extends ChoiceProblem {
 
 export const mmlu = {
   name: 'mmlu',
-  promptSets: [PLAIN.name],
-  prompts: plainPrompts,
-  pose: poseChoiceMessages,
-  poseAgain: poseChoice,
-  verify: verifyChoice,
+  ...CHOICE_TASK,
   parseRow,
-  known: knownChoices,
   choices: (problem) => letterChoices(problem, introductionOf(problem.subject)),
 } satisfies Task<MmluProblem>;
 

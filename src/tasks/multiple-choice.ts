@@ -13,8 +13,9 @@
  * A letter beyond the options is no answer. Two classes of error: `no answer` and `wrong answer`.
  */
 import type { Message, Problem, Verdict } from '../method/episode.ts';
-import type { Choices } from '../method/task.ts';
+import type { Choices, Task } from '../method/task.ts';
 import { refuse } from './fields.ts';
+import { PLAIN, plainPrompts } from './plain-prompts.ts';
 import { lastBoxed, searched } from './verify/math-answer/extract.ts';
 
 export interface ChoiceProblem extends Problem {
@@ -185,3 +186,13 @@ export function knownChoices({ options, answer }: ChoiceProblem): { answer: stri
     { answer: 'it cannot be known', ok: false },
   ];
 }
+
+/** What these tasks have in common beside their rows. */
+export const CHOICE_TASK = {
+  promptSets: [PLAIN.name],
+  prompts: plainPrompts,
+  pose: poseChoiceMessages,
+  poseAgain: poseChoice,
+  verify: verifyChoice,
+  known: knownChoices,
+} satisfies Partial<Task<ChoiceProblem>>;
