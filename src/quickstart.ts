@@ -1,11 +1,10 @@
 /**
- * The quick start: the whole method on the project's own small model, from mining to the table.
+ * The quick start: the whole method on a small model of the project's own, from mining to the table.
  *
  * The same task, chat template, failure set, loop, run folder and evaluation that any other model goes through;
  * only the model, its short prompts and the options are small. Problems are generated; those reported on are in a
  * split of their own, which no setting was chosen on.
  */
-import { fileURLToPath } from 'node:url';
 import type { Engine } from './engine/engine.ts';
 import { openLocalEngine, type LocalEngineOptions } from './engine/local/local-engine.ts';
 import { stoppable } from './engine/stoppable.ts';
@@ -21,36 +20,36 @@ import { R3Error } from './lib/errors.ts';
 import { mine } from './mine.ts';
 import { audit, requireAudit, type AuditCheck } from './audit.ts';
 import { beforeAfter, FIXED_TEXT, type BeforeAfter } from './method/controls.ts';
-import { passed, type Episode } from './method/episode.ts';
+import { passed, type Episode, type Problem } from './method/episode.ts';
 import { hintWarnings, klWarnings } from './method/metrics.ts';
 import { defaultLossOptions } from './method/loss-options.ts';
-import type { DescribedReflection, ReflectionProfile } from './method/profile.ts';
+import type { ReflectionProfile } from './method/profile.ts';
+import { EXHIBITS, type Exhibit } from './exhibits.ts';
 import { makePlayer, type Player } from './player.ts';
 import { createRun, type Run } from './runs/run.ts';
 import { stepFields } from './step-fields.ts';
-import { countdown, type CountdownProblem } from './tasks/countdown.ts';
-import { generateProblems, type Split } from './tasks/countdown-generator.ts';
 import { defaultTrainOptions, train, type StepReport, type TrainOptions } from './train.ts';
 
-/** The start model that ships with the package. */
-export const START_MODEL = fileURLToPath(new URL('../models/start', import.meta.url));
+/** The start model for Countdown that ships with the package. */
+export const START_MODEL = EXHIBITS.countdown.model;
 
 const PROBLEMS = 1600;
 const HELD_OUT = 2000;
 const TEMPERATURE = 0.9;
-/** Problems are the same for every seed; the seed is that of training and sampling. */
-const PROBLEM_SEED = 7;
+const UNDESCRIBED = { kind: 'other', hint: 'none' } as const;
 /** Steps that the last numbers of training are means of. */
 const LAST_STEPS = 10;
 
 export interface QuickstartOptions {
+  exhibit: Exhibit;
+  /** Of training and sampling. */
   seed: number;
   shuffleRewards: boolean;
   runDirectory: string;
   engine: Omit<LocalEngineOptions, 'model'>;
   signal?: AbortSignal | undefined;
   /** For the search of settings: other training options, and problems that no result is reported on. */
-  search?: { train: Partial<TrainOptions>; split: Split; heldOut: number; model?: string } | undefined;
+  search?: { train: Partial<TrainOptions>; heldOut: Problem[]; model?: string } | undefined;
 }
 
 /** What evaluation.json holds. */
@@ -65,13 +64,14 @@ export interface QuickstartEvaluation {
   warnings: string[];
   audit: AuditCheck[];
   /** To read: two in which the reflection helped, one in which it did not. */
-  episodes: Episode<CountdownProblem>[];
+  episodes: Episode[];
 }
 
 export interface QuickstartResult extends QuickstartEvaluation {
   steps: StepReport[];
 }
 
+/** The same for every task. */
 export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): TrainOptions {
   return {
     ...defaultTrainOptions(),
@@ -91,39 +91,31 @@ export function quickstartTrainOptions(seed: number, shuffleRewards: boolean): T
 /** Runs it all and leaves a run folder. Throws R3Error `cancelled` when the signal is raised. */
 export async function runQuickstart(options: QuickstartOptions, watcher: Watcher): Promise<QuickstartResult> {
   const started = performance.now();
-  const { seed, search, signal, runDirectory } = options;
+  const { exhibit, seed, search, signal, runDirectory } = options;
+  const { task } = exhibit;
   const trainOptions = { ...quickstartTrainOptions(seed, options.shuffleRewards), ...search?.train };
-  const model = search?.model ?? START_MODEL;
+  const model = search?.model ?? exhibit.model;
   const trainEngine = await openLocalEngine({ ...options.engine, model });
   const startEngine = await openLocalEngine({ ...options.engine, model, trainable: false });
   let opened: Run | undefined;
   try {
-    const prompts = countdown.prompts('short');
+    const prompts = task.prompts('short');
     const playerAt =
       (engine: Engine) =>
-      (temperature: number): Player<CountdownProblem> =>
-        makePlayer(engine, model, countdown, prompts, {
-          temperature,
-          maxAttemptTokens: 20,
-          maxReflectionTokens: 96,
-        });
-    const problems = generateProblems({ count: PROBLEMS, split: 'rl', numbers: 3, seed: PROBLEM_SEED });
-    const heldOut = generateProblems({
-      count: search?.heldOut ?? HELD_OUT,
-      split: search?.split ?? 'report',
-      numbers: 3,
-      seed: PROBLEM_SEED,
-    });
+      (temperature: number): Player =>
+        makePlayer(engine, model, task, prompts, { temperature, ...exhibit.limits });
+    const problems = exhibit.problems('rl', PROBLEMS);
+    const heldOut = search?.heldOut ?? exhibit.problems('report', HELD_OUT);
     const { description, modelHash } = trainEngine.capabilities();
     const run = (opened = createRun(runDirectory, {
       version: 1,
       command: 'quickstart',
-      task: countdown.name,
+      task: task.name,
       prompts,
-      model: { directory: 'models/start', hash: modelHash },
+      model: { directory: exhibit.folder, hash: modelHash },
       kernels: description,
       sampling: { training: 1, evaluation: TEMPERATURE },
-      problems: PROBLEMS,
+      problems: problems.length,
       heldOut: heldOut.length,
       train: trainOptions,
     }));
@@ -142,7 +134,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       },
       update: (done, fields) => watcher.update(done, fields),
     };
-    const measured = (engine: Engine, name: string): Promise<Measured<CountdownProblem>> =>
+    const measured = (engine: Engine, name: string): Promise<Measured<Problem>> =>
       measure(
         name,
         playerAt(stopping(engine)),
@@ -154,7 +146,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
 
     const before = await measured(startEngine, 'the start model');
 
-    phases.phase('mine failures', PROBLEMS);
+    phases.phase('mine failures', problems.length);
     const learner = playerAt(trainEngine)(1);
     const miner = playerAt(stopping(trainEngine))(1);
     const mined = await mine(miner, problems, {
@@ -218,15 +210,8 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
   }
 }
 
-function describe(f: FailedCountdown): Pick<DescribedReflection, 'kind' | 'hint'> {
-  const described = countdown.describeReflection?.(f.problem, f.attempt.text, f.reflection.text);
-  return described ?? { kind: 'other', hint: 'none' };
-}
-
-type FailedCountdown = Evaluation<CountdownProblem>['failed'][number];
-
 /** Two rescues and one failure: what a reader should see of both. */
-function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<CountdownProblem>[] {
+function episodesToRead({ player, failed }: Evaluation<Problem>): Episode[] {
   const helped = failed.filter((f) => f.retry !== null && passed(f.retry.score) === true).slice(0, 2);
   const not = failed.filter((f) => f.retry !== null && passed(f.retry.score) === false).slice(0, 1);
   return [...helped, ...not].map((f) => ({
@@ -242,7 +227,7 @@ function episodesToRead({ failed }: Evaluation<CountdownProblem>): Episode<Count
     score: f.retry?.score ?? null,
     reward: f.retry !== null && passed(f.retry.score) === true ? 1 : 0,
     advantage: null,
-    ...describe(f),
+    ...(player.task.describeReflection?.(f.problem, f.attempt.text, f.reflection.text) ?? UNDESCRIBED),
   }));
 }
 

@@ -14,8 +14,8 @@ export interface Arm {
   label: string;
   /** What it changes of the quick start's training. */
   train?: Partial<TrainOptions>;
-  /** Which of the start models of a warm-up it begins from; default `rare`. */
-  start?: 'rare' | 'common';
+  /** Which of the start models of a warm-up it begins from; default `rare`. `calls` is the one for function calling. */
+  start?: 'rare' | 'common' | 'calls';
   shuffleRewards?: true;
 }
 
@@ -39,6 +39,20 @@ export const EXPERIMENTS: readonly Experiment[] = [
     title: 'The first claim',
     question: 'Does training reflections alone raise the second try, and what do the controls say?',
     arms: [DEFAULT, { name: 'shuffled', label: 'the same, rewards shuffled', shuffleRewards: true }],
+  },
+  {
+    name: 'claim-calls',
+    title: 'The first claim, on function calling',
+    question: 'Does it hold on a second task, whose start model repeats its mistakes?',
+    arms: [
+      { name: 'calls', label: 'reflections rewarded, frozen failures', start: 'calls' },
+      {
+        name: 'calls-shuffled',
+        label: 'the same, rewards shuffled',
+        start: 'calls',
+        shuffleRewards: true,
+      },
+    ],
   },
   {
     name: 'trained-tokens',

@@ -2,10 +2,10 @@
  * Runs an experiment: every arm, from every start model, with every seed.
  *
  *   npm run experiments -- NAME|all [--out DIR] [--seed 1 --seed 2 --seed 3] [--arm NAME ...] [--threads N] \
- *     [--rare 2=DIR] [--common 1=DIR --common 2=DIR]
+ *     [--rare 2=DIR] [--common 1=DIR --common 2=DIR] [--calls 2=DIR]
  *
- * `--rare` and `--common` name start models by the number of their warm-up: the shipped one is `rare` of warm-up 1,
- * `scripts/start-model/make.ts` makes others (`common` is its result after phase 3). A result that is there is not run
+ * `--rare`, `--common` and `--calls` name start models by the number of their warm-up: the shipped ones are `rare` and `calls`
+ * of warm-up 1, `scripts/start-model/make.ts` makes others (`common` is its result after phase 3). A result that is there is not run
  * again. Results are in docs/experiments by default; the page docs/experiments.md is made of all of them.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { runQuickstart, START_MODEL, type QuickstartResult } from '../../src/quickstart.ts';
+import { EXHIBITS, type Exhibit } from '../../src/exhibits.ts';
+import { runQuickstart, type QuickstartResult } from '../../src/quickstart.ts';
 import { armsOf, type Arm } from './definitions.ts';
 import { writePage } from './page.ts';
 import { readResult, resultPath, writeResult, type ArmResult } from './result.ts';
@@ -28,13 +29,15 @@ const { values, positionals } = parseArgs({
     arm: { type: 'string', multiple: true },
     rare: { type: 'string', multiple: true, default: [] },
     common: { type: 'string', multiple: true, default: [] },
+    calls: { type: 'string', multiple: true, default: [] },
     threads: { type: 'string' },
   },
 });
 const [name = ''] = positionals;
 const starts = {
-  rare: new Map([['1', START_MODEL], ...values.rare.map(parseStart)]),
+  rare: new Map([['1', EXHIBITS.countdown.model], ...values.rare.map(parseStart)]),
   common: new Map(values.common.map(parseStart)),
+  calls: new Map([['1', EXHIBITS['function-calling'].model], ...values.calls.map(parseStart)]),
 };
 const arms = armsOf(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
 for (const seed of values.seed.map(Number)) {
@@ -59,20 +62,22 @@ process.exit(0);
 function parseStart(text: string): [string, string] {
   const [warmUp, ...path] = text.split('=');
   if (warmUp === undefined || path.length === 0 || !/^\d+$/.test(warmUp))
-    throw new Error(`--rare and --common: expected NUMBER=FOLDER, got ${text}`);
+    throw new Error(`--rare, --common and --calls: expected NUMBER=FOLDER, got ${text}`);
   return [warmUp, path.join('=')];
 }
 
 async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Promise<ArmResult> {
+  const exhibit: Exhibit = EXHIBITS[arm.start === 'calls' ? 'function-calling' : 'countdown'];
   const folder = mkdtempSync(join(tmpdir(), 'experiment-'));
   try {
     const result = await runQuickstart(
       {
+        exhibit,
         seed,
         shuffleRewards: arm.shuffleRewards ?? false,
         runDirectory: join(folder, 'run'),
         engine: values.threads === undefined ? {} : { threads: Number(values.threads) },
-        search: { train: arm.train ?? {}, split: 'report', heldOut: HELD_OUT, model },
+        search: { train: arm.train ?? {}, heldOut: exhibit.problems('report', HELD_OUT), model },
       },
       { phase: () => undefined, update: () => undefined },
     );

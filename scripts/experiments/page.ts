@@ -10,7 +10,7 @@ import { readResult, type ArmResult } from './result.ts';
 const HEAD = `# Experiments
 
 Made by \`npm run experiments -- NAME\` from the results in \`docs/experiments\`; do not edit. Percent of 2,000 held-out
-Countdown problems that no setting was chosen on: the mean over runs, and the least and the greatest of them. A run is one
+problems that no setting was chosen on: the mean over runs, and the least and the greatest of them. A run is one
 start model and one seed of training and sampling. *Second* is a pass at the first try or at the retry after the model's own
 reflection; *over two* is how far it is above two independent attempts, *over none* above a retry without a reflection;
 *writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.

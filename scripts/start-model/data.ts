@@ -1,9 +1,9 @@
 /**
  * Writes the warm-up data of one phase as JSON lines, or describes the phases.
  *
- *   node scripts/run-ts.mjs scripts/start-model/data.ts --describe
+ *   node scripts/run-ts.mjs scripts/start-model/data.ts --describe [--recipe countdown]
  *   node scripts/run-ts.mjs scripts/start-model/data.ts --phase 1 --out phase-1.jsonl \
- *     [--seed 0] [--count 1000] [--exclude countdown-test.jsonl ...]
+ *     [--recipe countdown] [--seed 0] [--count 1000] [--exclude countdown-test.jsonl ...]
  *
  * Each line is a conversation in the format of `src/method/conversation.ts`, with its kind. Problems of the files
  * after --exclude are left out. Prints the counts by kind and the lengths in tokens.
@@ -14,14 +14,12 @@ import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { R3Error } from '../../src/lib/errors.ts';
 import { trainedTokens, type ConversationRow } from '../../src/method/conversation.ts';
-import { problemKey } from '../../src/tasks/countdown-generator.ts';
-import { countdown } from '../../src/tasks/countdown.ts';
-import { loadProblems } from '../../src/tasks/rows.ts';
-import { phaseRows } from './conversations.ts';
-import { PHASES, TRAINING, type Phase } from './phases.ts';
+import { phaseNamed } from './recipe.ts';
+import { recipeNamed } from './recipes.ts';
 
 const { values } = parseArgs({
   options: {
+    recipe: { type: 'string', default: 'countdown' },
     describe: { type: 'boolean', default: false },
     phase: { type: 'string' },
     out: { type: 'string' },
@@ -31,8 +29,11 @@ const { values } = parseArgs({
   },
 });
 
-if (values.describe) console.log(JSON.stringify({ training: TRAINING, phases: PHASES }, null, 2));
-else await write(required('phase'), required('out'));
+const recipe = recipeNamed(values.recipe);
+if (values.describe) {
+  const { training, phases } = recipe;
+  console.log(JSON.stringify({ training, phases }, null, 2));
+} else await write(required('phase'), required('out'));
 
 function required(name: 'phase' | 'out'): string {
   const value = values[name];
@@ -46,24 +47,15 @@ function whole(name: string, text: string | undefined): number | undefined {
 }
 
 async function write(phaseName: string, out: string): Promise<void> {
-  const phase = PHASES.find(({ name }) => name === phaseName);
-  if (phase === undefined) {
-    const names = PHASES.map(({ name }) => name).join(', ');
-    throw new R3Error('config', 'bad-option', `--phase: expected one of ${names}, got ${phaseName}`);
-  }
-  const excluded = await Promise.all(values.exclude.map((path) => loadProblems(countdown, path)));
-  const exclude = new Set(excluded.flat().map(({ nums, target }) => problemKey(nums, target)));
+  const phase = phaseNamed(recipe.phases, phaseName);
+  const exclude = new Set((await Promise.all(values.exclude.map(recipe.keysOf))).flat());
   const to = whole('count', values.count) ?? phase.sequences;
   const seed = whole('seed', values.seed) ?? 0;
 
   const counts: Record<string, number> = {};
   const tokens = { rows: 0, total: 0, trained: 0, longest: 0 };
   function* lines(): Generator<string, void, undefined> {
-    for (const row of phaseRows(phase as Phase, {
-      seed,
-      to,
-      exclude,
-    })) {
+    for (const row of recipe.rows(phaseName, { seed, to, exclude })) {
       const { total, trained } = lengthOf(row);
       counts[row.kind ?? ''] = (counts[row.kind ?? ''] ?? 0) + 1;
       tokens.rows += 1;

@@ -1,36 +1,12 @@
 /**
- * The files of the start model beside its weights: vocabulary, tokenizer, chat template, configuration.
+ * The files of a start model beside its weights: vocabulary, tokenizer, chat template, configuration.
  *
- * One token per word: texts are words with spaces between them, numbers 0 to 199 are words. A rendered conversation
+ * One token per word: texts are words with spaces between them, numbers are words. A rendered conversation
  *   <bos> <user> 92 57 64 to 29 <assistant> ( 92 - 57 ) + 64 <end> <user> why <assistant>
  * has one token for each of its words. Hugging Face formats: tokenizers' WordLevel with a WhitespaceSplit
  * pre-tokenizer, and a Llama configuration.
  */
-import { MAX_VALUE } from '../../src/tasks/countdown-generator.ts';
-
-export const SPECIAL_TOKENS = [
-  '<pad>',
-  '<bos>',
-  '<end>',
-  '<user>',
-  '<assistant>',
-  '<system>',
-  '<unk>',
-] as const;
-
-export const WORDS: readonly string[] = [
-  '( ) + - * / =',
-  'to why again',
-  'first keep need yes no',
-  'used twice missing too big small got want',
-  'be careful retry check each number use other order wrong',
-].flatMap((line) => line.split(' '));
-
-export const VOCABULARY: readonly string[] = [
-  ...SPECIAL_TOKENS,
-  ...WORDS,
-  ...Array.from({ length: MAX_VALUE + 1 }, (_, number) => String(number)),
-];
+const SPECIAL_TOKENS = ['<pad>', '<bos>', '<end>', '<user>', '<assistant>', '<system>', '<unk>'] as const;
 
 /** Each piece is followed by a space, so that a rendering starts with the rendering of any earlier turn. */
 const CHAT_TEMPLATE =
@@ -61,15 +37,22 @@ export const SHAPES = {
 
 const HEAD_SIZE = 32;
 
+/** The special tokens, then the words. */
+export function vocabularyOf(words: readonly string[]): string[] {
+  return [...SPECIAL_TOKENS, ...words];
+}
+
 /** File name to content, JSON. */
 export function startModelFiles(
+  words: readonly string[],
   { hidden, feedForward, layers }: Shape = SHAPES.small,
 ): Record<string, unknown> {
+  const vocabulary = vocabularyOf(words);
   return {
     'config.json': {
       architectures: ['LlamaForCausalLM'],
       model_type: 'llama',
-      vocab_size: VOCABULARY.length,
+      vocab_size: vocabulary.length,
       hidden_size: hidden,
       intermediate_size: feedForward,
       num_hidden_layers: layers,
@@ -102,7 +85,7 @@ export function startModelFiles(
       decoder: null,
       model: {
         type: 'WordLevel',
-        vocab: Object.fromEntries(VOCABULARY.map((word, id) => [word, id])),
+        vocab: Object.fromEntries(vocabulary.map((word, id) => [word, id])),
         unk_token: '<unk>',
       },
     },

@@ -1,12 +1,13 @@
 /**
- * Writes models/start/*.json, the files of the start model beside its weights, from `files.ts`.
- *   node scripts/run-ts.mjs scripts/start-model/write-files.ts
+ * Writes the files of a start model beside its weights (`files.ts`) into its folder.
+ *   node scripts/run-ts.mjs scripts/start-model/write-files.ts countdown
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { startModelFiles } from './files.ts';
+import { recipeNamed } from './recipes.ts';
 
-const directory = 'models/start';
-mkdirSync(directory, { recursive: true });
-for (const [name, content] of Object.entries(startModelFiles())) {
-  writeFileSync(`${directory}/${name}`, `${JSON.stringify(content, null, 2)}\n`);
+const { folder, words } = recipeNamed(process.argv[2] ?? 'countdown');
+mkdirSync(folder, { recursive: true });
+for (const [name, content] of Object.entries(startModelFiles(words))) {
+  writeFileSync(`${folder}/${name}`, `${JSON.stringify(content, null, 2)}\n`);
 }

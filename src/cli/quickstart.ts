@@ -1,11 +1,11 @@
 /**
- * `r3 quickstart`: the whole method on the start model that comes with the package, from mining to the table.
+ * `r3 quickstart`: the whole method on a start model that comes with the package, from mining to the table.
  */
 import type { Command } from 'commander';
-import { countdown } from '../tasks/countdown.ts';
+import { EXHIBITS, type Exhibit, type ExhibitName } from '../exhibits.ts';
 import { runQuickstart, type QuickstartResult } from '../quickstart.ts';
 import { printJson, printLine, type Io } from './io.ts';
-import { addExamples, seed, threads } from './options.ts';
+import { addExamples, choice, seed, threads } from './options.ts';
 import { renderEpisode, reportEpisode } from './reading.ts';
 import { writeRunReport } from './report-data.ts';
 import { giveBeforeAfter } from './results.ts';
@@ -13,6 +13,7 @@ import { checkRunFolder, kernelBuild, nextRun } from './session.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 
 interface Flags {
+  task: ExhibitName;
   seed: number;
   shuffleRewards?: boolean;
   run?: string;
@@ -23,7 +24,12 @@ interface Flags {
 export function define(command: Command, io: Io): void {
   command
     .description(
-      'Trains the start model that comes with r3 to reflect on its failed Countdown attempts, measures it before and after beside the controls, and shows three episodes.',
+      'Trains a start model that comes with r3 to reflect on its failed attempts, measures it before and after beside the controls, and shows three episodes.',
+    )
+    .addOption(
+      choice('--task <name>', 'what to show', Object.keys(EXHIBITS)).default(
+        'countdown' satisfies ExhibitName,
+      ),
     )
     .addOption(seed('of training and sampling; problems stay the same').default(1))
     .option(
@@ -38,12 +44,14 @@ export function define(command: Command, io: Io): void {
     `
   r3 quickstart
   r3 quickstart --seed 2 --json > summary.json
+  r3 quickstart --task function-calling
   r3 quickstart --shuffle-rewards`,
   );
   command.action((flags: Flags) => quickstart(flags, io));
 }
 
 async function quickstart(flags: Flags, io: Io): Promise<void> {
+  const exhibit: Exhibit = EXHIBITS[flags.task];
   const directory = flags.run ?? nextRun('quickstart');
   checkRunFolder(directory);
   const kernels = kernelBuild(io.env);
@@ -56,6 +64,7 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
   try {
     result = await runQuickstart(
       {
+        exhibit,
         seed: flags.seed,
         shuffleRewards: flags.shuffleRewards ?? false,
         runDirectory: directory,
@@ -74,9 +83,9 @@ async function quickstart(flags: Flags, io: Io): Promise<void> {
     return;
   }
   giveBeforeAfter(result.summary, result, io);
-  const prompts = countdown.prompts('short');
+  const prompts = exhibit.task.prompts('short');
   for (const episode of result.episodes) {
-    printLine(io, `\n${renderEpisode(reportEpisode(countdown, prompts, episode))}`);
+    printLine(io, `\n${renderEpisode(reportEpisode(exhibit.task, prompts, episode))}`);
   }
   printLine(io, `\nrun     ${directory}`);
   printLine(io, `model   ${directory}/model`);

@@ -7,5 +7,6 @@ import { hellaswag } from './hellaswag.ts';
 import { math } from './math.ts';
 import { mmluPro } from './mmlu-pro.ts';
 import { mmlu } from './mmlu.ts';
+import { templatedCalls } from './templated-calls.ts';
 
-export const TASKS: readonly Task[] = [countdown, functionCalling, gsm8k, math, mmluPro, mmlu, hellaswag];
+export const TASKS: readonly Task[] = [countdown, functionCalling, gsm8k, math, mmluPro, mmlu, hellaswag, templatedCalls];

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { phaseRows } from '../../scripts/start-model/conversations.ts';
-import { VOCABULARY, startModelFiles } from '../../scripts/start-model/files.ts';
-import { PHASES, type Phase } from '../../scripts/start-model/phases.ts';
-import { writeReflection } from '../../scripts/start-model/reflections.ts';
+import { phaseRows } from '../../scripts/start-model/countdown/conversations.ts';
+import { startModelFiles, vocabularyOf } from '../../scripts/start-model/files.ts';
+import { WORDS } from '../../scripts/start-model/countdown/vocabulary.ts';
+import { PHASES, type Phase } from '../../scripts/start-model/countdown/phases.ts';
+import { writeReflection } from '../../scripts/start-model/countdown/reflections.ts';
 import { makeRng } from '../../src/lib/rng.ts';
 import { parseConversationRow, trainedTokens, type ConversationRow } from '../../src/method/conversation.ts';
 import type { Message } from '../../src/method/episode.ts';
@@ -15,6 +16,7 @@ import { checkTemplate } from '../../src/text/check-template.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 
 const directory = new URL('../../models/start', import.meta.url).pathname;
+const VOCABULARY = vocabularyOf(WORDS);
 const short = countdown.prompts('short');
 const [phase1, , phase3, rare] = PHASES as readonly [Phase, Phase, Phase, Phase];
 
@@ -132,7 +134,7 @@ describe('the files of the start model', () => {
   ];
 
   test('are what the script writes', () => {
-    for (const [name, content] of Object.entries(startModelFiles())) {
+    for (const [name, content] of Object.entries(startModelFiles(WORDS))) {
       expect(JSON.parse(readFileSync(`${directory}/${name}`, 'utf8')), name).toEqual(
         JSON.parse(JSON.stringify(content)),
       );

@@ -26,6 +26,7 @@ const ROOMS = [
   'dashboard',
   'serve',
   'quickstart',
+  'exhibits',
   'tasks',
   'loops',
   'method',

@@ -5,6 +5,7 @@
  * (one reflection in a hundred) while search drills keep the skill: the start of the quick start, where reward has
  * to find a useful kind of reflection that the model hardly ever writes.
  */
+import type { PhaseTraining, Training } from '../recipe.ts';
 
 /** What one sequence is. */
 export type DataKind = 'arithmetic' | 'attempt' | 'search drill' | 'conversation' | 'plain retry';
@@ -12,13 +13,7 @@ export type DataKind = 'arithmetic' | 'attempt' | 'search drill' | 'conversation
 /** What the reflection of a conversation is. */
 export type Style = 'vague' | 'diagnosis' | 'step' | 'short search' | 'long search';
 
-export interface Phase {
-  name: string;
-  /** How many sequences. */
-  sequences: number;
-  learningRate: number;
-  /** The share of the steps at the full rate, before its linear decay. */
-  flat: number;
+export interface Phase extends PhaseTraining {
   /** Shares of sequences. Each record of shares sums to 1. */
   data: Readonly<Record<DataKind, number>>;
   /** Shares of the conversations. */
@@ -31,19 +26,16 @@ export interface Phase {
   };
 }
 
-/** The same in every phase. */
-export const TRAINING = {
+export const TRAINING: Training = {
   batchSize: 64,
   warmupSteps: 100,
-  /** The rate at the end, as a share of the full one. */
   finalRate: 0.02,
   beta1: 0.9,
   beta2: 0.98,
   weightDecay: 0.01,
   maxGradNorm: 1,
-  /** About the mean number of trained tokens in a batch, in every phase. */
   lossDenominator: 1200,
-} as const;
+};
 
 const MIXED_STYLES = { vague: 0.3, diagnosis: 0.15, step: 0.3, 'short search': 0.15, 'long search': 0.1 };
 

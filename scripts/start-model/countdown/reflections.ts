@@ -5,7 +5,7 @@
  * No style looks at the failed attempt: words and diagnoses are random, a step lies on a path to the target half of
  * the time, a search is always right. Retries follow their reflection: a wrong step is followed by its wrong tree.
  */
-import type { Rng } from '../../src/lib/rng.ts';
+import type { Rng } from '../../../src/lib/rng.ts';
 import {
   MAX_VALUE,
   join,
@@ -15,8 +15,8 @@ import {
   tryDrawTree,
   type DrawnProblem,
   type Tree,
-} from '../../src/tasks/countdown-generator.ts';
-import { VAGUE_REFLECTIONS } from '../../src/tasks/countdown-reflections.ts';
+} from '../../../src/tasks/countdown-generator.ts';
+import { VAGUE_REFLECTIONS } from '../../../src/tasks/countdown-reflections.ts';
 import type { Style } from './phases.ts';
 
 export interface WrittenReflection {

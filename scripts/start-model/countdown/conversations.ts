@@ -11,8 +11,8 @@
  * Row i of a phase is a function of (seed, phase, i). Only warm-up problems are drawn. Token ranges count words: the
  * start model's tokenizer gives one token to each.
  */
-import { hash32, hashText, makeRng, type Rng } from '../../src/lib/rng.ts';
-import type { ConversationMessage, ConversationRow, TokenRange } from '../../src/method/conversation.ts';
+import { hash32, hashText, makeRng, type Rng } from '../../../src/lib/rng.ts';
+import type { ConversationMessage, ConversationRow, TokenRange } from '../../../src/method/conversation.ts';
 import {
   drawLimit,
   drawProblem,
@@ -20,9 +20,11 @@ import {
   stepsOf,
   type DrawnProblem,
   type Step,
-} from '../../src/tasks/countdown-generator.ts';
-import { posedText } from '../../src/method/task.ts';
-import { countdown } from '../../src/tasks/countdown.ts';
+} from '../../../src/tasks/countdown-generator.ts';
+import { posedText } from '../../../src/method/task.ts';
+import { countdown } from '../../../src/tasks/countdown.ts';
+import { pickShare } from '../shares.ts';
+import type { RowOptions } from '../recipe.ts';
 import type { DataKind, Phase } from './phases.ts';
 import { drawTree, writeReflection, writeSearch, type WrittenReflection } from './reflections.ts';
 
@@ -32,10 +34,7 @@ const WORDS_PER_EQUATION = 5;
 const prompts = countdown.prompts('short');
 
 /** The rows `from` <= i < `to` of a phase. `exclude`: keys of problems that must not appear. */
-export function* phaseRows(
-  phase: Phase,
-  options: { seed: number; from?: number; to?: number; exclude?: ReadonlySet<string> },
-): Generator<ConversationRow, void, undefined> {
+export function* phaseRows(phase: Phase, options: RowOptions): Generator<ConversationRow, void, undefined> {
   const seed = hash32(options.seed, hashText(phase.name), 0);
   for (let index = options.from ?? 0; index < (options.to ?? phase.sequences); index++) {
     const rng = makeRng(seed, index);
@@ -148,17 +147,4 @@ function drawStep(rng: Rng): Step {
     const steps = stepsOf(a, b);
     if (steps.length > 0) return rng.pick(steps);
   }
-}
-
-/** A key of a record of shares that sum to 1, with that probability. */
-function pickShare<K extends string>(shares: Readonly<Record<K, number>>, rng: Rng): K {
-  let left = rng.next();
-  let picked: K | undefined;
-  for (const key in shares) {
-    picked = key;
-    left -= shares[key];
-    if (left < 0) break;
-  }
-  if (picked === undefined) throw new Error('internal error: no shares');
-  return picked;
 }
