@@ -9,4 +9,13 @@ import { mmluPro } from './mmlu-pro.ts';
 import { mmlu } from './mmlu.ts';
 import { templatedCalls } from './templated-calls.ts';
 
-export const TASKS: readonly Task[] = [countdown, functionCalling, gsm8k, math, mmluPro, mmlu, hellaswag, templatedCalls];
+export const TASKS: readonly Task[] = [
+  countdown,
+  functionCalling,
+  gsm8k,
+  math,
+  mmluPro,
+  mmlu,
+  hellaswag,
+  templatedCalls,
+];
