@@ -4,6 +4,7 @@
  *
  * Settings were chosen on problems of another split (LOG.md, section 2); every arm is measured on the split `report`.
  */
+import type { ExhibitName } from '../../src/exhibits.ts';
 import { quickstartTrainOptions } from '../../src/quickstart.ts';
 import type { TrainOptions } from '../../src/train.ts';
 
@@ -14,8 +15,15 @@ export interface Arm {
   label: string;
   /** What it changes of the quick start's training. */
   train?: Partial<TrainOptions>;
-  /** Which of the start models of a warm-up it begins from; default `rare`. `calls` is the one for function calling. */
-  start?: 'rare' | 'common' | 'calls';
+  /**
+   * Which of the start models of a warm-up it begins from; default `rare`. `calls` is the one for function calling,
+   * `both` knows both tasks, `large` is ten times larger.
+   */
+  start?: 'rare' | 'common' | 'calls' | 'both' | 'large';
+  /** What is trained and measured, where the start model does not say it. */
+  exhibit?: ExhibitName;
+  /** The task that the start model knows too and that is not trained: its first try before and after. */
+  untouched?: ExhibitName;
   shuffleRewards?: true;
 }
 
@@ -25,6 +33,9 @@ export interface Experiment {
   question: string;
   arms: readonly Arm[];
 }
+
+/** Problems that every arm is measured on. */
+export const HELD_OUT = 2000;
 
 const quick = quickstartTrainOptions(1, false);
 const { failuresPerStep, loss, mining } = quick;
@@ -51,6 +62,42 @@ export const EXPERIMENTS: readonly Experiment[] = [
         label: 'the same, rewards shuffled',
         start: 'calls',
         shuffleRewards: true,
+      },
+    ],
+  },
+  {
+    name: 'size',
+    title: 'The second claim: ten times larger, untrained',
+    question:
+      'Does the small model, trained, do better than one of ten times its parameters, made by the same recipe and not trained?',
+    arms: [
+      { ...DEFAULT, label: 'small (378 thousand parameters), trained' },
+      {
+        name: 'large-untrained',
+        label: 'large (3.9 million parameters), not trained',
+        start: 'large',
+        train: { steps: 0 },
+      },
+    ],
+  },
+  {
+    name: 'forgetting',
+    title: 'Forgetting',
+    question: 'A model knows both tasks and is trained on one: what becomes of the other?',
+    arms: [
+      {
+        name: 'both-countdown',
+        label: 'trained on Countdown',
+        start: 'both',
+        exhibit: 'countdown',
+        untouched: 'function-calling',
+      },
+      {
+        name: 'both-calls',
+        label: 'trained on function calling',
+        start: 'both',
+        exhibit: 'function-calling',
+        untouched: 'countdown',
       },
     ],
   },

@@ -2,11 +2,11 @@
  * Runs an experiment: every arm, from every start model, with every seed.
  *
  *   npm run experiments -- NAME|all [--out DIR] [--seed 1 --seed 2 --seed 3] [--arm NAME ...] [--threads N] \
- *     [--rare 2=DIR] [--common 1=DIR --common 2=DIR] [--calls 2=DIR]
+ *     [--rare 2=DIR] [--common 1=DIR --common 2=DIR] [--calls 2=DIR] [--both 1=DIR --both 2=DIR] [--large 1=DIR]
  *
- * `--rare`, `--common` and `--calls` name start models by the number of their warm-up: the shipped ones are `rare` and `calls`
- * of warm-up 1, `scripts/start-model/make.ts` makes others (`common` is its result after phase 3). A result that is there is not run
- * again. Results are in docs/experiments by default; the page docs/experiments.md is made of all of them.
+ * Start models are named by the number of their warm-up: the shipped ones are `rare` and `calls` of warm-up 1,
+ * `scripts/start-model/make.ts` makes others (`common` is Countdown's after phase 3, `both` is --recipe both, `large` is
+ * --shape large). An arm without its start model is not run; a result that is there is not run again. Results are in docs/experiments by default; the page docs/experiments.md is made of all of them.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,11 +15,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { EXHIBITS, type Exhibit } from '../../src/exhibits.ts';
 import { runQuickstart, type QuickstartResult } from '../../src/quickstart.ts';
-import { armsOf, type Arm } from './definitions.ts';
+import { armsOf, HELD_OUT, type Arm } from './definitions.ts';
 import { writePage } from './page.ts';
 import { readResult, resultPath, writeResult, type ArmResult } from './result.ts';
-
-const HELD_OUT = 2000;
+import { measureUntouched } from './untouched.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -30,6 +29,8 @@ const { values, positionals } = parseArgs({
     rare: { type: 'string', multiple: true, default: [] },
     common: { type: 'string', multiple: true, default: [] },
     calls: { type: 'string', multiple: true, default: [] },
+    both: { type: 'string', multiple: true, default: [] },
+    large: { type: 'string', multiple: true, default: [] },
     threads: { type: 'string' },
   },
 });
@@ -38,6 +39,8 @@ const starts = {
   rare: new Map([['1', EXHIBITS.countdown.model], ...values.rare.map(parseStart)]),
   common: new Map(values.common.map(parseStart)),
   calls: new Map([['1', EXHIBITS['function-calling'].model], ...values.calls.map(parseStart)]),
+  both: new Map(values.both.map(parseStart)),
+  large: new Map(values.large.map(parseStart)),
 };
 const arms = armsOf(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
 for (const seed of values.seed.map(Number)) {
@@ -62,12 +65,13 @@ process.exit(0);
 function parseStart(text: string): [string, string] {
   const [warmUp, ...path] = text.split('=');
   if (warmUp === undefined || path.length === 0 || !/^\d+$/.test(warmUp))
-    throw new Error(`--rare, --common and --calls: expected NUMBER=FOLDER, got ${text}`);
+    throw new Error(`--rare, --common, --calls, --both and --large: expected NUMBER=FOLDER, got ${text}`);
   return [warmUp, path.join('=')];
 }
 
 async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Promise<ArmResult> {
-  const exhibit: Exhibit = EXHIBITS[arm.start === 'calls' ? 'function-calling' : 'countdown'];
+  const own = arm.start === 'calls' ? 'function-calling' : 'countdown';
+  const exhibit: Exhibit = EXHIBITS[arm.exhibit ?? own];
   const folder = mkdtempSync(join(tmpdir(), 'experiment-'));
   try {
     const result = await runQuickstart(
@@ -81,13 +85,22 @@ async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Pr
       },
       { phase: () => undefined, update: () => undefined },
     );
-    return resultOf(arm.name, warmUp, seed, result);
+    const untouched =
+      arm.untouched === undefined
+        ? null
+        : await measureUntouched(EXHIBITS[arm.untouched], model, join(folder, 'run', 'model'), seed);
+    return { ...resultOf(arm.name, warmUp, seed, result), untouched };
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-function resultOf(arm: string, warmUp: number, seed: number, result: QuickstartResult): ArmResult {
+function resultOf(
+  arm: string,
+  warmUp: number,
+  seed: number,
+  result: QuickstartResult,
+): Omit<ArmResult, 'untouched'> {
   const { summary, profile, lastSteps, steps } = result;
   const { n, temperature, before, after, greedy, change, writerByReader, details } = summary;
   return {

@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EXPERIMENTS, type Experiment } from './definitions.ts';
+import { EXPERIMENTS, type Arm, type Experiment } from './definitions.ts';
 import { readResult, type ArmResult } from './result.ts';
 
 const HEAD = `# Experiments
@@ -43,9 +43,14 @@ function resultsIn(directory: string): ArmResult[] {
 
 function renderExperiment({ title, question, arms }: Experiment, results: readonly ArmResult[]): string {
   if (results.length === 0) return '';
-  const rows = arms.map(({ name, label }) => {
-    const runs = results.filter(({ arm }) => arm === name);
-    return runs.length === 0 ? `| ${label} | not run |` : renderArm(label, runs);
+  const starts = [...new Set(arms.map(startOf))];
+  const rows = starts.flatMap((start) => {
+    const own = arms.filter((arm) => startOf(arm) === start);
+    const runsOf = ({ name }: Arm): ArmResult[] => results.filter(({ arm }) => arm === name);
+    return [
+      ...startRows(own.flatMap(runsOf), starts.length === 1 ? '' : `, ${start}`),
+      ...own.map((arm) => renderArm(arm.label, runsOf(arm))),
+    ];
   });
   return `## ${title}
 
@@ -53,13 +58,18 @@ ${question}
 
 | arm | runs (warm-ups x seeds) | first | first, greedy | second | second, greedy | over two | over none | writing | KL | train, s |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-${startRow(results)}
 ${rows.join('\n')}
-`;
+${renderUntouched(arms, results)}`;
 }
 
-/** The start models before training: the same in every arm, but for the seed of sampling. */
-function startRow(results: readonly ArmResult[]): string {
+/** What arms have in common before training. */
+function startOf({ start = 'rare', exhibit }: Arm): string {
+  return exhibit === undefined ? start : `${start}, ${exhibit}`;
+}
+
+/** The start models before training: the same in every arm that begins from them, but for the seed of sampling. */
+function startRows(results: readonly ArmResult[], which: string): string[] {
+  if (results.length === 0) return [];
   const cells = [
     spread(results, ({ summary }) => summary.before.firstTry.rate),
     spread(results, ({ summary }) => summary.greedy.before.firstTry.rate),
@@ -71,10 +81,30 @@ function startRow(results: readonly ArmResult[]): string {
       ({ summary: { before } }) => before.secondTry.rate - before.secondTryWithoutReflection.rate,
     ),
   ];
-  return `| *before training* | | ${cells.join(' | ')} | | | |`;
+  return [`| *before training${which}* | | ${cells.join(' | ')} | | | |`];
+}
+
+/** What became of the task that was not trained, where an arm measures one. */
+function renderUntouched(arms: Experiment['arms'], results: readonly ArmResult[]): string {
+  const rows = arms.flatMap(({ name, label, untouched }) => {
+    const runs = results.filter((run) => run.arm === name);
+    if (untouched === undefined || runs.length === 0) return [];
+    const cell = (value: (kept: NonNullable<ArmResult['untouched']>) => number): string =>
+      spread(runs, (run) => (run.untouched === null ? Number.NaN : value(run.untouched)));
+    return [
+      `| ${label} | ${untouched} | ${cell(({ before }) => before.rate)} | ${cell(({ after }) => after.rate)} | ${cell(({ change }) => change.diff)} |`,
+    ];
+  });
+  if (rows.length === 0) return '';
+  return `
+| arm | first tries at the other task | before | after | change |
+| --- | --- | --- | --- | --- |
+${rows.join('\n')}
+`;
 }
 
 function renderArm(label: string, runs: readonly ArmResult[]): string {
+  if (runs.length === 0) return `| ${label} | not run | | | | | | | | | |`;
   const warmUps = new Set(runs.map(({ warmUp }) => warmUp)).size;
   const seeds = new Set(runs.map(({ seed }) => seed)).size;
   const cells = [

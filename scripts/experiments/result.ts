@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../../src/lib/files.ts';
 import type { BeforeAfter } from '../../src/method/controls.ts';
 import type { ReflectionProfile } from '../../src/method/profile.ts';
+import type { Difference, Rate } from '../../src/method/statistics.ts';
 
 export interface ArmResult {
   arm: string;
@@ -20,6 +21,8 @@ export interface ArmResult {
   >;
   forced: { before: number; greedyBefore: number };
   profile: { before: ReflectionProfile; after: ReflectionProfile };
+  /** First tries at the task that was not trained, where the start model knows one. */
+  untouched: { before: Rate; after: Rate; change: Difference } | null;
   kl: number;
   withoutSignal: number;
   /** Of training alone, and tokens that were sampled in it. */

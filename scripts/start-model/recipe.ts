@@ -38,8 +38,8 @@ export interface RowOptions {
 }
 
 export interface Recipe {
-  /** The folder of the shipped model. */
-  folder: string;
+  /** The folder of the shipped model; null where none ships. */
+  folder: string | null;
   /** One token each, beside the special ones. */
   words: readonly string[];
   training: Training;

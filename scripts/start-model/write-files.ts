@@ -7,6 +7,7 @@ import { startModelFiles } from './files.ts';
 import { recipeNamed } from './recipes.ts';
 
 const { folder, words } = recipeNamed(process.argv[2] ?? 'countdown');
+if (folder === null) throw new Error('expected the recipe of a model that ships, got another');
 mkdirSync(folder, { recursive: true });
 for (const [name, content] of Object.entries(startModelFiles(words))) {
   writeFileSync(`${folder}/${name}`, `${JSON.stringify(content, null, 2)}\n`);
