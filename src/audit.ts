@@ -130,10 +130,10 @@ export async function audit<P extends Problem>(
       groups.map((group) => ({ id: group[0]?.group ?? '', size: group.length })),
       options.reflectionsPerFailure,
     ),
-    await auditVerifier(task, problems.slice(0, KNOWN_PROBLEMS), prompts, judgedOf(failures)),
+    await auditVerifier(task, spread(problems, KNOWN_PROBLEMS), prompts, judgedOf(failures)),
     auditSampledIds([
       ...(tolerance === 0 ? repeated : []),
-      ...failures.slice(0, GROUPS).flatMap((failure) => attemptIds(player, failure, options)),
+      ...spread(failures, GROUPS).flatMap((failure) => attemptIds(player, failure, options)),
       ...samples.flatMap(({ runs, datum }, i) => datumIds(runs, datum, i)),
     ]),
     auditMask(samples.map(({ runs, datum }) => ({ datum, expected: positionsOf(runs) }))),
@@ -198,7 +198,7 @@ async function tryPlay<P extends Problem>(
 ): Promise<Play<P> | string> {
   const { method, reflectionsPerFailure, seed } = options;
   const moment = { seed, step: AUDIT_STEP };
-  const few = failures.slice(0, GROUPS);
+  const few = spread(failures, GROUPS);
   try {
     requireRoom(player, failures, options);
     if (method === 'attempts' || method === 'rejection-sampling') {
@@ -438,10 +438,15 @@ function optionsInUse(sampling: PlayerOptions, { adam, loss }: TrainOptions): st
   return ['seed', 'learningRate', ...given.map(([name]) => name), ...(loss.beta > 0 ? ['reference'] : [])];
 }
 
+/** At most `count` of the items, over the whole list: a file may be sorted. */
+function spread<T>(items: readonly T[], count: number): T[] {
+  if (items.length <= count) return [...items];
+  return Array.from({ length: count }, (_, i) => items[Math.floor((i * items.length) / count)] as T);
+}
+
 /** Failed attempts with their verdicts. One that was cut off was not judged by the verifier. */
 function judgedOf<P extends Problem>(failures: readonly Failure<P>[]): Judged<P>[] {
-  return failures
-    .slice(0, GROUPS)
+  return spread(failures, GROUPS)
     .filter(({ attempt }) => attempt.stopReason === 'stop')
     .map(({ problem, attempt, verdict }) => ({ problem, answer: attempt.text, score: verdict }));
 }

@@ -66,25 +66,26 @@ export async function collectAttempts<P extends Problem>(
   const groups = await Promise.all(
     problems.map(async (problem, i) => {
       const tries = await player.attempt(problem, count, hash32(seed, step, place + i));
-      return attemptGroup(player, problem, tries, step);
+      return attemptGroup(player, problem, tries, step, problem.id);
     }),
   );
   return groups.flat();
 }
 
-/** Attempts at one problem as a group of episodes. */
+/** Attempts at one problem as a group of episodes. `group`: its id, which no other group of the step has. */
 export function attemptGroup<P extends Problem>(
   player: Player<P>,
   problem: P,
   tries: readonly Try[],
   step: number,
+  group: string,
 ): Played<P>[] {
   const { tokens } = player.pose(problem);
   return tries.map(({ written, score }, index) => ({
     episode: {
       version: 1,
       step,
-      group: problem.id,
+      group,
       index,
       problem,
       attempt: written,

@@ -125,7 +125,8 @@ function onPolicy<P extends Problem>(
         mined.forEach((one, i) => {
           // A problem comes again in a later pass, with other attempts.
           failures.push(...one.failures.map((f) => ({ ...f, id: `${f.id}@${from + i}` })));
-          attempts.push(...attemptGroup(player, batch[i] as P, one.tries, step));
+          const problem = batch[i] as P;
+          attempts.push(...attemptGroup(player, problem, one.tries, step, `${problem.id}@${from + i}`));
         });
       }
       return { failures: failures.slice(0, count), attempts };

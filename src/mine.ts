@@ -24,6 +24,8 @@ export interface Mined<P extends Problem> {
   passed: number;
   /** Attempts that the verifier could not judge: neither passed nor failed. */
   unscored: number;
+  /** What the verifier said at the first of them. */
+  error: string | null;
 }
 
 export async function mine<P extends Problem>(
@@ -34,7 +36,7 @@ export async function mine<P extends Problem>(
   const { seed, onProgress } = options;
   let done = 0;
   let found = 0;
-  const mined: Mined<P> = { failures: [], attempts: 0, passed: 0, unscored: 0 };
+  const mined: Mined<P> = { failures: [], attempts: 0, passed: 0, unscored: 0, error: null };
   const perProblem = await mapConcurrent(problems, CONCURRENCY, async (problem, i) => {
     const one = await mineProblem(player, problem, options, hash32(seed, STREAM, i));
     found += one.failures.length;
@@ -45,7 +47,10 @@ export async function mine<P extends Problem>(
     mined.failures.push(...failures);
     mined.attempts += tries.length;
     mined.passed += tries.filter(({ score }) => passed(score) === true).length;
-    mined.unscored += tries.filter(({ score }) => passed(score) === null).length;
+    const unscored = tries.filter(({ score }) => passed(score) === null);
+    mined.unscored += unscored.length;
+    for (const { score } of unscored)
+      mined.error ??= score !== null && 'error' in score ? score.error : 'not scored';
   }
   return mined;
 }

@@ -12,7 +12,7 @@ import { START_MODEL } from './quickstart.ts';
 import { createRun, openRun, readRun, type Run } from './runs/run.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { generateProblems } from './tasks/countdown-generator.ts';
-import { defaultTrainOptions, saveCheckpoint, train, type TrainOptions } from './train.ts';
+import { defaultTrainOptions, requireEnough, saveCheckpoint, train, type TrainOptions } from './train.ts';
 
 const problems = generateProblems({ count: 40, split: 'rl', numbers: 3, seed: 5 });
 const directory = mkdtempSync(join(tmpdir(), 'train-'));
@@ -125,7 +125,9 @@ test.each(Object.entries(CHOICES))(
         expect(done).toBe(steps);
       });
     await play(started(whole), 3);
-    checkTrained([...readRun(whole).episodes()], trained);
+    const episodes = [...readRun(whole).episodes()];
+    checkTrained(episodes, trained);
+    checkGroups(episodes);
 
     const resumed = join(directory, `${name} resumed`);
     await play(started(resumed), 2);
@@ -144,6 +146,12 @@ function refreshedSet(run: string, minedAt: number): Failure<CountdownProblem>[]
   return all
     .map((line) => JSON.parse(line) as Failure<CountdownProblem>)
     .filter((failure) => failure.minedAt === minedAt);
+}
+
+/** No two groups of a step have one id. */
+function checkGroups(episodes: readonly Episode[]): void {
+  const places = episodes.map(({ step, group, index }) => `${step} ${group} ${index}`);
+  expect(new Set(places).size).toBe(places.length);
 }
 
 /** Every run of trained positions is, to the id, something that the model wrote in an episode. */
@@ -170,3 +178,16 @@ function checkTrained(episodes: readonly Episode[], trained: readonly Datum[]): 
     });
   }
 }
+
+test('there are at least as many failures, or problems, as a step has groups', () => {
+  const few = { failures: [1, 2], problems: [1, 2] };
+  expect(() => requireEnough(few, options)).toThrow(
+    /^failures: expected at least 3, .* got 2\. Give more problems or/,
+  );
+  expect(() => requireEnough(few, { ...options, method: 'attempts' })).toThrow(
+    /^problems: expected at least 3/,
+  );
+  expect(() =>
+    requireEnough({ ...few, problems: [1, 2, 3] }, { ...options, firstAttempts: 'on-policy' }),
+  ).not.toThrow();
+});

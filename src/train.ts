@@ -18,6 +18,7 @@ import { R3Error } from './lib/errors.ts';
 import { hash32, makeRng } from './lib/rng.ts';
 import {
   advantages,
+  checkAdvantageOptions,
   defaultAdvantageOptions,
   groupSignal,
   shuffledRewards,
@@ -25,13 +26,18 @@ import {
 } from './method/advantage.ts';
 import { checkChoices, PAPER_CHOICES, type Choices } from './method/choices.ts';
 import { noteReference, trainedSequences, type Trained } from './method/datum.ts';
-import { passed, type Episode, type Failure, type Problem } from './method/episode.ts';
+import { passed, retriesOf, type Episode, type Failure, type Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import { crossEntropyLoss, policyLoss } from './method/loss.ts';
 import type { LossBatch } from './method/loss-batch.ts';
-import { checkLossOptions, defaultLossOptions, type LossOptions } from './method/loss-options.ts';
+import {
+  checkLossOptions,
+  checkLossReads,
+  defaultLossOptions,
+  type LossOptions,
+} from './method/loss-options.ts';
 import { firstTryMetrics, stepMetrics } from './method/metrics.ts';
-import type { Player } from './player.ts';
+import type { Player, PlayerOptions } from './player.ts';
 import type { Run } from './runs/run.ts';
 import { learningRateAt, type Schedule } from './schedule.ts';
 
@@ -105,11 +111,11 @@ export async function train<P extends Problem>(
   controls: TrainControls = {},
 ): Promise<number> {
   const { engine } = player;
-  checkChoices(options);
-  checkLossOptions(options.loss);
-  requireEnough(failures, options);
+  checkTrainOptions(options, player.options);
   const { checkpoint } = run.latestCheckpoint();
-  if (checkpoint !== null) await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
+  // A set that is mined anew may be smaller: the model has got better.
+  if (checkpoint === null) requireEnough({ failures, problems }, options);
+  else await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
   const { source: state } = (checkpoint?.state ?? START) as LoopState;
   const source = samplesProblems(options)
     ? fromProblems(player, problems, options, state)
@@ -134,14 +140,58 @@ export async function train<P extends Problem>(
   return step;
 }
 
-/** Throws R3Error `bad-option` where there are fewer failures than one step takes. */
-export function requireEnough(failures: readonly unknown[], options: TrainOptions): void {
-  if (samplesProblems(options) || options.firstAttempts === 'on-policy') return;
-  if (failures.length >= options.failuresPerStep) return;
+/** Throws R3Error `bad-option` where there are fewer failures, or problems, than one step takes. */
+export function requireEnough(
+  { failures, problems }: { failures: readonly unknown[]; problems: readonly unknown[] },
+  options: TrainOptions,
+): void {
+  const [name, items] =
+    samplesProblems(options) || options.firstAttempts === 'on-policy'
+      ? ['problems', problems]
+      : ['failures', failures];
+  if (items.length >= options.failuresPerStep) return;
   throw new R3Error(
     'config',
     'bad-option',
-    `failures: expected at least ${options.failuresPerStep}, one for each group of a step, got ${failures.length}. Give more problems or mine more samples, or lower the failures per step.`,
+    `${name}: expected at least ${options.failuresPerStep}, one for each group of a step, got ${items.length}. Give more problems${name === 'failures' ? ' or mine more samples' : ''}, or lower the failures per step.`,
+  );
+}
+
+/** Throws R3Error `bad-option` for options that contradict each other: one of them would be ignored. */
+export function checkTrainOptions(
+  options: TrainOptions,
+  { told, dropAttempt }: Pick<PlayerOptions, 'told' | 'dropAttempt'>,
+): void {
+  checkChoices(options);
+  checkLossOptions(options.loss);
+  checkLossReads(options.loss);
+  checkAdvantageOptions(options.advantages);
+  const { method } = options;
+  const refuse = (option: string, expected: string, got: string): never => {
+    throw new R3Error('config', 'bad-option', `${option}: expected ${expected}, got ${got}`);
+  };
+  if (method !== 'reflect') {
+    if (told === 'reason')
+      refuse('told', `failed with the method ${method}, which asks for no reflection`, told);
+    if (dropAttempt === true) refuse('drop-attempt', `none with the method ${method}`, 'it');
+  }
+  const { loss, advantages: estimator } = defaultTrainOptions();
+  if (method === 'rejection-sampling') {
+    const ignored = [...changedNames(options.loss, loss), ...changedNames(options.advantages, estimator)][0];
+    if (ignored !== undefined)
+      refuse(ignored, `its default with the method ${method}, whose loss is supervised`, 'another');
+  }
+  if (method === 'rejection-sampling' && options.shuffleRewards)
+    refuse('shuffle-rewards', 'none with the method rejection-sampling, which takes what passed', 'it');
+  // What passed is what is distilled: the control would learn from true rewards after all.
+  if (options.distillationRate !== null && options.shuffleRewards)
+    refuse('shuffle-rewards', 'none with a distillation-rate, which takes what passed', 'it');
+}
+
+/** The options whose values differ. */
+function changedNames<T extends object>(options: T, defaults: T): string[] {
+  return Object.entries(options).flatMap(([name, value]) =>
+    JSON.stringify(value) === JSON.stringify(defaults[name as keyof T]) ? [] : [name],
   );
 }
 
@@ -247,14 +297,15 @@ function fromProblems<P extends Problem>(
 
 /** Group by group; with the control, from permuted rewards. */
 function setAdvantages(groups: readonly Episode[][], options: TrainOptions, step: number): void {
-  let rewards = groups.map((group) => group.map((episode) => episode.reward));
+  // A group that is left out counts in no mean of the step either.
+  const isKept = (group: readonly Episode[]): boolean => options.zeroVariance === 'keep' || isMixed(group);
+  let rewards = groups.map((group) => group.map(({ reward }) => (isKept(group) ? reward : null)));
   if (options.shuffleRewards)
     rewards = shuffledRewards(rewards, makeRng(hash32(options.seed, SHUFFLE_STREAM, step)));
   const advantages_P_G = advantages(rewards, options.advantages);
-  groups.forEach((group, g) => {
-    const isKept = options.zeroVariance === 'keep' || isMixed(group);
-    group.forEach((episode, i) => (episode.advantage = isKept ? (advantages_P_G[g]?.[i] ?? null) : null));
-  });
+  groups.forEach((group, g) =>
+    group.forEach((episode, i) => (episode.advantage = advantages_P_G[g]?.[i] ?? null)),
+  );
 }
 
 function isReflected({ reflection }: Episode): boolean {
@@ -323,10 +374,12 @@ async function distil<P extends Problem>(
   { distillationRate, adam }: TrainOptions,
 ): Promise<Record<string, number>> {
   if (distillationRate === null) return {};
-  const datums = played.flatMap(({ episode: { problem, retry, score } }) =>
-    retry === null || passed(score) !== true
-      ? []
-      : trainedSequences([{ prompt: player.pose(problem).tokens, written: retry }]).map((t) => t.datum),
+  const datums = played.flatMap(({ episode }) =>
+    retriesOf(episode)
+      .filter(({ score }) => passed(score) === true)
+      .flatMap(({ retry: written }) =>
+        trainedSequences([{ prompt: player.pose(episode.problem).tokens, written }]).map((t) => t.datum),
+      ),
   );
   if (datums.length === 0) return { 'distillation/examples': 0 };
   const { metrics } = await player.engine.forwardBackward(datums, crossEntropyLoss());

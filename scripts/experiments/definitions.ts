@@ -6,7 +6,7 @@
  */
 import type { ExhibitName } from '../../src/exhibits.ts';
 import { quickstartTrainOptions } from '../../src/quickstart.ts';
-import type { TrainOptions } from '../../src/train.ts';
+import { defaultTrainOptions, type TrainOptions } from '../../src/train.ts';
 
 export interface Arm {
   /** Of its results' files: an arm that several experiments have is run once. */
@@ -132,7 +132,11 @@ export const EXPERIMENTS: readonly Experiment[] = [
       {
         name: 'rejection',
         label: 'supervised on attempts that passed',
-        train: { method: 'rejection-sampling', failuresPerStep: EQUAL_SAMPLES },
+        train: {
+          method: 'rejection-sampling',
+          failuresPerStep: EQUAL_SAMPLES,
+          loss: defaultTrainOptions().loss,
+        },
       },
       {
         name: 'distilled',

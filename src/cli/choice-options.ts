@@ -4,7 +4,6 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import {
-  checkChoices,
   FIRST_ATTEMPTS,
   KEPT_FAILURES,
   METHODS,
@@ -127,10 +126,9 @@ export function miningOf({ samples, maxPerProblem, keepFailures }: MiningFlags):
   return { samples, maxPerProblem, keepFailures };
 }
 
-/** Throws R3Error `bad-option` for choices of which one would be ignored. */
 export function choicesOf(flags: ChoiceFlags): Choices {
   const refreshEvery = flags.refreshEvery ?? null;
-  const choices: Choices = {
+  return {
     method: flags.method,
     trainTokens: flags.trainTokens,
     firstAttempts: flags.firstAttempts ?? (refreshEvery === null ? 'frozen' : 'refreshed'),
@@ -144,8 +142,6 @@ export function choicesOf(flags: ChoiceFlags): Choices {
     zeroVariance: flags.zeroVariance,
     distillationRate: flags.distillationRate ?? null,
   };
-  checkChoices(choices);
-  return choices;
 }
 
 const count = z.int().positive();

@@ -19,6 +19,24 @@ export function usageError(message: string): R3Error {
   return new R3Error('config', 'bad-option', message);
 }
 
+/**
+ * What `make` gives; its complaints, which name options as code does (`epsilonHigh: expected ...`), name them as flags.
+ * `names`: every option that a message may speak of; those of one word only where a message begins with them.
+ */
+export function inFlags<T>(names: readonly string[], make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof R3Error && error.code === 'bad-option')) throw error;
+    const flag = (name: string): string =>
+      `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    const first = new RegExp(`^(${names.join('|')})(?![\\w-])`);
+    const long = names.filter((name) => /[A-Z-]/.test(name));
+    const known = new RegExp(`(?<![\\w-])(${long.join('|')})(?![\\w-])`, 'g');
+    throw usageError(error.message.replace(first, flag).replace(known, flag));
+  }
+}
+
 /** `a, b or c`. */
 export function orList(values: readonly string[]): string {
   return values.length < 2 ? values.join('') : `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`;

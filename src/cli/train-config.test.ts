@@ -41,7 +41,7 @@ function parsed(text: string): { command: Command; flags: TrainFlags } {
 
 const { flags } = parsed(`
   --samples 2 --keep-failures majority --train-tokens both --refresh-every 20 --retry-reward any --rounds 2
-  --zero-variance refill --distillation-rate 1e-6 --steps 10 --num-iterations 2 --failures-per-step 4
+  --zero-variance refill --steps 10 --num-iterations 2 --failures-per-step 4
   --num-generations 16 --learning-rate 1e-5 --schedule linear --warmup-steps 2 --flat-steps 3 --floor 0.2
   --adam-beta1 0.8 --adam-beta2 0.98 --adam-epsilon 1e-7 --weight-decay 0.01 --max-grad-norm 2
   --beta 0 --loss-type dapo --epsilon 0.2 --scale-rewards none --checkpoint-every 5 --seed 9 --shuffle-rewards`);
@@ -101,7 +101,6 @@ test('each flag of the loop has its place in the options', () => {
     retryReward: 'any',
     rounds: 2,
     zeroVariance: 'refill',
-    distillationRate: 1e-6,
     learningRate: 1e-5,
     schedule: { kind: 'linear', warmupSteps: 2, flatSteps: 3, floor: 0.2 },
     adam: { beta1: 0.8, beta2: 0.98, epsilon: 1e-7, weightDecay: 0.01, maxGradNorm: 2 },
@@ -110,6 +109,40 @@ test('each flag of the loop has its place in the options', () => {
     shuffleRewards: true,
     checkpointEvery: 5,
   });
+});
+
+test('an option that another makes void is refused, by its flag', () => {
+  const refusal = (text: string): string => {
+    try {
+      trainOptionsOf(parsed(text).flags);
+    } catch (error) {
+      return error instanceof Error ? error.message : '';
+    }
+    return 'accepted';
+  };
+  expect(refusal('--method attempts --zero-variance refill')).toBe(
+    '--zero-variance: expected keep or drop with the method attempts, got refill',
+  );
+  expect(refusal('--method retries --drop-attempt')).toBe(
+    '--drop-attempt: expected none with the method retries, got it',
+  );
+  expect(refusal('--method attempts --told reason')).toMatch(
+    /^--told: expected failed with the method attempts/,
+  );
+  expect(refusal('--method rejection-sampling --beta 0.1')).toMatch(
+    /^--beta: expected its default with the method/,
+  );
+  expect(refusal('--method rejection-sampling --shuffle-rewards')).toMatch(
+    /^--shuffle-rewards: expected none/,
+  );
+  expect(refusal('--shuffle-rewards --distillation-rate 1e-5')).toMatch(/^--shuffle-rewards: expected none/);
+  expect(refusal('--vespo-k-pos 1')).toMatch(/^--vespo-k-pos: expected its default with --loss-type 'grpo'/);
+  expect(refusal('--max-completion-length 9')).toMatch(/^--max-completion-length: expected its default/);
+  expect(refusal('--beta 0 --kl-estimator k2')).toMatch(/^--kl-estimator: expected its default with beta 0/);
+  expect(refusal('--loss-type cispo')).toMatch(
+    /^--epsilon-high: expected an explicit cap .* --loss-type 'cispo'/,
+  );
+  expect(refusal('--loss-type dr_grpo --max-completion-length 9')).toBe('accepted');
 });
 
 test('data has absolute paths, and problems wherever the method attempts them', () => {

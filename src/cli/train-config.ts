@@ -12,7 +12,9 @@ import { explainIssue, showValue } from '../lib/json.ts';
 import { TOLD, type PlayerOptions } from '../player.ts';
 import type { RunConfig } from '../runs/run.ts';
 import type { Choices } from '../method/choices.ts';
-import { defaultTrainOptions, samplesProblems, type TrainOptions } from '../train.ts';
+import { defaultAdvantageOptions } from '../method/advantage.ts';
+import { defaultLossOptions } from '../method/loss-options.ts';
+import { checkTrainOptions, defaultTrainOptions, samplesProblems, type TrainOptions } from '../train.ts';
 import { choiceFields, choicesOf, type ChoiceFlags } from './choice-options.ts';
 import {
   advantageOptionsOf,
@@ -23,6 +25,7 @@ import {
   type LossFlags,
 } from './loss-options.ts';
 import {
+  inFlags,
   optimizerOf,
   usageError,
   type EngineFlags,
@@ -168,20 +171,35 @@ export function withKernels(config: TrainConfig, step: number, kernels: string):
   return { ...config, kernelChanges: sameKernels(before, kernels) ? kept : [...kept, { step, kernels }] };
 }
 
+/** Throws a usage error for options that contradict each other. */
 export function trainOptionsOf(flags: TrainFlags): TrainOptions {
-  return {
-    ...defaultTrainOptions(),
-    ...choicesOf(flags),
-    ...optimizerOf(flags, flags.steps),
-    seed: flags.seed,
-    steps: flags.steps,
-    numIterations: flags.numIterations,
-    loss: lossOptionsOf(flags),
-    advantages: advantageOptionsOf(flags),
-    shuffleRewards: flags.shuffleRewards ?? false,
-    checkpointEvery: flags.checkpointEvery,
-  };
+  return inFlags(OPTION_NAMES, () => {
+    const options: TrainOptions = {
+      ...defaultTrainOptions(),
+      ...choicesOf(flags),
+      ...optimizerOf(flags, flags.steps),
+      seed: flags.seed,
+      steps: flags.steps,
+      numIterations: flags.numIterations,
+      loss: lossOptionsOf(flags),
+      advantages: advantageOptionsOf(flags),
+      shuffleRewards: flags.shuffleRewards ?? false,
+      checkpointEvery: flags.checkpointEvery,
+    };
+    const { told, dropAttempt } = flags;
+    checkTrainOptions(options, { told, dropAttempt });
+    return options;
+  });
 }
+
+/** The options that messages of `checkTrainOptions` name. */
+const OPTION_NAMES = [
+  ...Object.keys(defaultLossOptions()),
+  ...Object.keys(defaultAdvantageOptions()),
+  'estimator',
+  ...['refresh-every', 'train-tokens', 'retries-per-reflection', 'rounds', 'first-attempts', 'zero-variance'],
+  ...['distillation-rate', 'told', 'drop-attempt', 'shuffle-rewards'],
+];
 
 /** Paths are made absolute: a run can be resumed from any folder. */
 export function dataOf({ failures, problems, limit }: TrainFlags, choices: Choices): Data {

@@ -24,10 +24,12 @@ import { stepFields } from '../step-fields.ts';
 import {
   defaultTrainOptions,
   requireEnough,
+  samplesProblems,
   saveCheckpoint,
   train,
   type LoopState,
   type Material,
+  type TrainOptions,
 } from '../train.ts';
 import { addChoiceOptions } from './choice-options.ts';
 import { dryRun } from './dry-run.ts';
@@ -174,6 +176,11 @@ function refuseMining(command: Command, { failures, problems }: TrainFlags): voi
   );
 }
 
+/** Sources of what a run with failures from a file uses. */
+function withoutMining(sources: TrainConfig['sources']): TrainConfig['sources'] {
+  return Object.fromEntries(Object.entries(sources).filter(([name]) => !MINING.includes(`--${name}`)));
+}
+
 /** What must be given for a new run. */
 function required(flags: TrainFlags): { task: string; model: string } {
   const { task, model } = flags;
@@ -222,7 +229,7 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
       sampling: playerOptions(flags, contextLength),
       ...data,
       audited: flags.audit,
-      sources,
+      sources: data.problems === null ? withoutMining(sources) : sources,
       train: trainOptions,
     };
     const playerOn = (on: Engine): Player =>
@@ -231,7 +238,7 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
     const stopping = stoppable(engine, io.stopSignal(), 'stopped before training began; nothing was kept');
     const audited = await prepare(config, playerOn(stopping), progress);
     await withRun(createRun(directory, config), async (run) => {
-      await begin(run, audited, engine);
+      await begin(run, audited, engine, config.train);
       await finish(run, playerOn(engine), audited, config, progress, flags, io);
     });
   });
@@ -274,10 +281,12 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
         const stopping = stoppable(engine, io.stopSignal(), message);
         const audited = await prepare(config, playerOn(stopping), progress);
         material = audited;
-        await begin(run, audited, engine);
+        await begin(run, audited, engine, config.train);
       } else {
         const { minedAt } = (checkpoint.state as LoopState).source;
-        const all = loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities());
+        const all = usesFailures(config.train)
+          ? loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities())
+          : [];
         const failures = all.filter((failure) => (failure.minedAt ?? 0) === minedAt);
         material = { failures, problems: await problemsOf(config, task) };
         progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}`);
@@ -343,7 +352,7 @@ async function prepare(config: TrainConfig, player: Player, progress: Progress):
     const problems = await problemsOf(config, player.task);
     const mined = await collectFailures(config, problems, player, progress);
     const { failures } = mined;
-    requireEnough(failures, config.train);
+    requireEnough({ failures, problems }, config.train);
     if (!config.audited) return { failures, problems, checks: [] };
     progress.phase('audit');
     const checks = await auditOf(player, mined, config);
@@ -362,12 +371,20 @@ async function problemsOf({ problems }: TrainConfig, task: Task): Promise<Proble
 }
 
 /** The failures in the run's folder, and a checkpoint that holds them: from here on a kill loses at most some steps. */
-async function begin(run: Run, { failures, checks }: Audited, engine: Engine): Promise<void> {
+async function begin(
+  run: Run,
+  { failures, checks }: Audited,
+  engine: Engine,
+  options: TrainOptions,
+): Promise<void> {
   for (const line of auditLines(checks)) run.log(`audit: ${line}`);
   if (checks.length === 0) run.log('audit: left out (--no-audit); nothing was checked before training');
-  run.appendFailures(failures);
+  if (usesFailures(options)) run.appendFailures(failures);
   await saveCheckpoint(run, engine, 0);
 }
+
+/** Most problems that are attempted for the audit alone. */
+const AUDIT_PROBLEMS = 256;
 
 interface CollectedFailures extends Mined<Failure['problem']> {
   /** Whether passes and attempts were counted: a file of failures does not say. */
@@ -375,23 +392,56 @@ interface CollectedFailures extends Mined<Failure['problem']> {
 }
 
 async function collectFailures(
-  { failures: file, train: { mining, seed: from } }: TrainConfig,
+  { failures: file, audited, train }: TrainConfig,
   problems: readonly Problem[],
   player: Player,
   progress: Progress,
 ): Promise<CollectedFailures> {
   if (file !== null) {
-    const failures = loadFailures(file, player.task, player.engine.capabilities());
-    return { failures, attempts: 0, passed: 0, unscored: 0, counted: false };
+    // Whenever they were mined: here they are what training begins from.
+    const failures = loadFailures(file, player.task, player.engine.capabilities()).map(
+      ({ minedAt: _, ...failure }) => failure,
+    );
+    return { failures, attempts: 0, passed: 0, unscored: 0, error: null, counted: false };
   }
-  progress.phase('mine failures', problems.length);
-  const mined = await mine(player, problems, {
-    ...mining,
-    seed: from,
+  // Where failures are only looked at by the audit, some do.
+  const needed = usesFailures(train) ? problems : problems.slice(0, audited ? AUDIT_PROBLEMS : 0);
+  progress.phase('mine failures', needed.length);
+  const mined = await mine(player, needed, {
+    ...train.mining,
+    seed: train.seed,
     onProgress: (done, failures) => progress.update(done, { failures }),
   });
   progress.end();
+  explainFew(mined, train);
   return { ...mined, counted: true };
+}
+
+/** Whether steps take failures from a set that was mined before them. */
+function usesFailures(options: TrainOptions): boolean {
+  return !samplesProblems(options) && options.firstAttempts !== 'on-policy';
+}
+
+/** Throws R3Error where mining says better than their number why there are too few failures. */
+function explainFew(
+  { failures, attempts, passed, unscored, error }: Mined<Problem>,
+  options: TrainOptions,
+): void {
+  if (!usesFailures(options) || failures.length >= options.failuresPerStep) return;
+  if (unscored > 0 && unscored * 2 >= attempts) {
+    throw new R3Error(
+      'task',
+      'bad-task',
+      `the verifier: expected a verdict on every attempt, got none on ${unscored} of ${attempts}: ${error}`,
+    );
+  }
+  if (passed === attempts) {
+    throw new R3Error(
+      'task',
+      'bad-task',
+      `failures: expected attempts that fail, got none among ${attempts}: the model passes all of them; give harder problems`,
+    );
+  }
 }
 
 async function auditOf(

@@ -225,6 +225,8 @@ export function storeError(path: string, error: unknown): unknown {
         'no-space',
         `expected permission to write here, got ${code}; choose another folder or change its permissions`,
       );
+    case 'EISDIR':
+      return fail('bad-file', 'expected a file, got a folder; choose another path');
     case 'ENOTDIR':
     case 'EEXIST':
       return fail('bad-file', 'expected a folder, got a file on the way to it; choose another path');

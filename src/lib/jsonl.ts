@@ -152,13 +152,21 @@ interface Line {
   terminated: boolean;
 }
 
+function readOrExplain(file: number, chunk: Buffer, from: number, path: string): number {
+  try {
+    return readFully(file, chunk, from);
+  } catch (error) {
+    throw storeError(path, error);
+  }
+}
+
 /** The lines of a file, in chunks of bounded size. */
 function* linesOf(file: number, path: string): Generator<Line, void, undefined> {
   let held = Buffer.alloc(0);
   let start = 0;
   for (;;) {
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-    const read = readFully(file, chunk, start + held.length);
+    const read = readOrExplain(file, chunk, start + held.length, path);
     // Only the new bytes can hold the newline that ends what was held.
     let searchFrom = held.length;
     held = held.length === 0 ? chunk.subarray(0, read) : Buffer.concat([held, chunk.subarray(0, read)]);

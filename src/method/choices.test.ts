@@ -15,6 +15,8 @@ test('a choice that another would make void is refused by name', () => {
   expect(withChoices({ method: 'attempts', rounds: 2 })).toThrow(/^rounds: .*method attempts/);
   expect(withChoices({ method: 'attempts', firstAttempts: 'on-policy' })).toThrow(/^first-attempts: /);
   expect(withChoices({ method: 'retries', trainTokens: 'both' })).toThrow(/^train-tokens: /);
+  expect(withChoices({ method: 'attempts', zeroVariance: 'refill' })).toThrow(/^zero-variance: /);
+  expect(withChoices({ method: 'rejection-sampling', zeroVariance: 'drop' })).toThrow(/^zero-variance: /);
   expect(withChoices({ method: 'attempts', distillationRate: 1e-6 })).toThrow(/^distillation-rate: /);
   expect(withChoices({ trainTokens: 'both', retriesPerReflection: 2 })).toThrow(/^retries-per-reflection: /);
   expect(withChoices({ rounds: 2, retriesPerReflection: 2 })).toThrow(/^rounds: /);

@@ -101,6 +101,10 @@ export function checkChoices(choices: Choices): void {
   const samplesProblems = method === 'attempts' || method === 'rejection-sampling';
   if (samplesProblems && firstAttempts !== 'frozen')
     refuse('first-attempts', `frozen with the method ${method}, which starts from problems`, firstAttempts);
+  if (samplesProblems && choices.zeroVariance === 'refill')
+    refuse('zero-variance', `keep or drop with the method ${method}`, 'refill');
+  if (method === 'rejection-sampling' && choices.zeroVariance !== 'keep')
+    refuse('zero-variance', `keep with the method ${method}, which compares nothing`, choices.zeroVariance);
   if (method !== 'reflect' && method !== 'retries' && choices.distillationRate !== null)
     refuse('distillation-rate', `none with the method ${method}, which has no retries`, 'one');
   const severalSegments = trainTokens !== 'reflection';

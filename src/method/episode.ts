@@ -42,6 +42,7 @@ export interface Failure<P extends Problem = Problem> {
   failed: number;
   attempt: Written;
   verdict: Verdict;
+  /** Of the start model, whose training this is part of. */
   modelHash: string;
   sampling: { temperature: number; maxTokens: number; seed: number };
   /** The step before which it was mined from the weights of that time; left out: from the start model. */
@@ -87,4 +88,14 @@ export interface Episode<P extends Problem = Problem> {
   /** The task's own name for the kind of reflection, and whether its hint is true, where the task can tell. */
   kind?: string;
   hint?: Hint;
+}
+
+/** Every retry of an episode: after the same reflection, and of later rounds. */
+export function retriesOf({ retry, score, otherRetries = [], laterRounds = [] }: Episode): {
+  retry: Written;
+  score: Score;
+}[] {
+  return [{ retry, score }, ...otherRetries, ...laterRounds].flatMap((one) =>
+    one.retry === null ? [] : [{ retry: one.retry, score: one.score }],
+  );
 }

@@ -163,6 +163,31 @@ function checkCorrection({ importanceSamplingCorrection: correction, lossType }:
   }
 }
 
+/** Throws R3Error `bad-option` for a value that the chosen loss never reads: it would be ignored. */
+export function checkLossReads(options: LossOptions): void {
+  const { lossType, beta } = options;
+  const defaults = defaultLossOptions();
+  const unread = (names: readonly (keyof LossOptions)[], why: string): void => {
+    for (const name of names) {
+      if (options[name] !== defaults[name]) fail(name, `its default ${why}`, String(options[name]));
+    }
+  };
+  if (lossType !== 'sapo')
+    unread(
+      ['sapoTemperaturePos', 'sapoTemperatureNeg'],
+      `with lossType '${lossType}', which does not read it`,
+    );
+  if (lossType !== 'vespo') {
+    unread(
+      ['vespoKPos', 'vespoLambdaPos', 'vespoKNeg', 'vespoLambdaNeg'],
+      `with lossType '${lossType}', which does not read it`,
+    );
+  }
+  if (lossType !== 'dr_grpo')
+    unread(['maxCompletionLength'], `with lossType '${lossType}', which does not divide by it`);
+  if (beta === 0) unread(['klEstimator', 'useBiasCorrectionKl'], 'with beta 0, which has no KL term');
+}
+
 /** Choices that are honoured and rarely meant, a sentence each. TRL warns of the first two. */
 export function lossWarnings(options: LossOptions): string[] {
   const { lossType, importanceSamplingLevel: level } = options;

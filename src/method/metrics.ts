@@ -91,8 +91,9 @@ export function hintWarnings(before: number, after: number): string[] {
 }
 
 /**
- * What a reader of a run must not miss, from its metrics alone: KL above 0.3 over the last ten steps; hints less true
- * over the last ten steps than over the first ten, by more than 5 points. Rows hold `kl` and what `stepMetrics` gives.
+ * What a reader of a run must not miss, from its metrics alone: episodes that were not judged; KL above 0.3 over the
+ * last ten steps; hints less true over the last ten steps than over the first ten, by more than 5 points. Rows hold `kl`
+ * and what `stepMetrics` gives.
  */
 export function runWarnings(rows: readonly Readonly<Record<string, unknown>>[]): string[] {
   const meanOf = (some: typeof rows, name: string): number =>
@@ -100,7 +101,11 @@ export function runWarnings(rows: readonly Readonly<Record<string, unknown>>[]):
   const [first, last] = [rows.slice(0, END_STEPS), rows.slice(-END_STEPS)];
   const before = meanOf(first, 'hint/trueOfHints');
   const after = meanOf(last, 'hint/trueOfHints');
+  const unscored = meanOf(rows, 'unscored');
   return [
+    ...(unscored > 0
+      ? [`${percent(unscored)} of the episodes were not judged and left out: the verifier failed on them.`]
+      : []),
     ...klWarnings(meanOf(last, 'kl')),
     ...(before - after > HINT_NOISE ? hintWarnings(before, after) : []),
   ];
