@@ -3,11 +3,12 @@
  *
  * Memory is planned from the model's config (`engine/local/memory.ts`). Seconds are estimated from what this machine's
  * kernels reach in a short measurement, times the share of it that whole models were seen to reach (LOG.md, section 6);
- * both are upper limits, with every turn as long as it may be.
+ * both are for turns as long as they may be.
  */
 import { planMemory } from '../engine/local/memory.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { readJsonl } from '../lib/jsonl.ts';
+import type { PlayerOptions } from '../player.ts';
 import type { TrainOptions } from '../train.ts';
 import { printLine, type Io } from './io.ts';
 import { bytesText, memoryRows } from './memory.ts';
@@ -22,7 +23,7 @@ import {
   playerOptions,
 } from './session.ts';
 import { renderTable } from './table.ts';
-import { trainOptionsOf, type TrainConfig, type TrainFlags } from './train-config.ts';
+import { dataOf, trainOptionsOf, type TrainConfig, type TrainFlags } from './train-config.ts';
 
 /** Shares of the measured peak in sampling many sequences and in training. */
 const SAMPLING_SHARE = 0.5;
@@ -72,29 +73,34 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
   printLine(io, renderTable(['option', 'value', 'from'], optionRows(flags, sources)));
   printLine(io, '');
   const rows: [string, string][] = [
-    ...(await dataRows(flags)),
+    ...(await dataRows(flags, options)),
+    ['episodes per step', `${tokens.episodes} (${groupsText(options)})`],
+    ['tokens sampled per step, turns at their longest', `${tokens.sampled}${notCounted(options)}`],
     [
-      'episodes per step',
-      `${tokens.episodes} (${options.failuresPerStep} failures, ${options.reflectionsPerFailure} reflections each)`,
-    ],
-    ['tokens sampled per step, at most', String(tokens.sampled)],
-    [
-      'tokens trained through per step, at most',
+      'tokens trained through per step, the same',
       `${tokens.trained}, with shared prefixes once (prompts of ${PROMPT_TOKENS})`,
     ],
     ['tokens in one pass', `${plan.tokensKept}, or ${plan.tokensRecomputed} with layers computed again`],
     ['checkpoint, two are kept', bytesText(12 * plan.trainedParameters)],
     ...memoryRows(plan),
-    ['seconds per step, at most', seconds.toPrecision(2)],
-    [`for all ${options.steps} steps, at most`, durationText(seconds * options.steps)],
+    ['seconds per step, turns at their longest', seconds.toPrecision(2)],
+    [`for all ${options.steps} steps, the same`, durationText(seconds * options.steps)],
   ];
   printLine(io, renderTable(['', 'needed'], rows));
+}
+
+function groupsText({ method, failuresPerStep, reflectionsPerFailure }: TrainOptions): string {
+  if (method === 'reflect')
+    return `${failuresPerStep} failures, ${reflectionsPerFailure} reflections on each`;
+  return method === 'retries'
+    ? `${failuresPerStep} failures, ${reflectionsPerFailure} retries after each`
+    : `${failuresPerStep} problems, ${reflectionsPerFailure} attempts at each`;
 }
 
 function optionRows(flags: TrainFlags, sources: TrainConfig['sources']): [string, string, string][] {
   const values = flags as unknown as Record<string, unknown>;
   return Object.entries(sources)
-    .filter(([name]) => !NOT_PLANNED.has(name))
+    .filter(([name]) => !NOT_PLANNED.has(name) && !name.startsWith('no-'))
     .map(([name, source]) => {
       const value = values[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
       return [`--${name}`, String(value), source];
@@ -102,38 +108,62 @@ function optionRows(flags: TrainFlags, sources: TrainConfig['sources']): [string
 }
 
 /** Options that are not part of a run. */
-const NOT_PLANNED = new Set(['dry-run', 'debug', 'json', 'no-audit', 'preset']);
+const NOT_PLANNED = new Set(['dry-run', 'debug', 'json', 'preset']);
 
-async function dataRows(flags: TrainFlags): Promise<[string, string][]> {
+async function dataRows(flags: TrainFlags, options: TrainOptions): Promise<[string, string][]> {
   const { task: name, failures, problems, limit } = flags;
+  if (failures !== undefined || problems !== undefined) dataOf(flags, options);
   if (failures !== undefined) return [['failures', String([...readJsonl(failures)].length)]];
   if (problems === undefined || name === undefined)
     return [['problems to mine', 'not given: --task and --problems']];
   const { task } = await findTask(name, undefined, flags.prompts);
-  return [['problems to mine', String((await loadTaskProblems(task, problems, limit)).length)]];
+  const count = (await loadTaskProblems(task, problems, limit)).length;
+  return [['problems', `${count}, ${options.mining.samples} attempts at each to mine failures`]];
 }
 
+/** Every turn as long as it may be. */
 function stepTokens(
   options: TrainOptions,
-  sampling: { maxReflectionTokens: number; maxAttemptTokens: number },
+  { maxReflectionTokens: reflection, maxAttemptTokens: attempt }: PlayerOptions,
 ): StepTokens {
-  const { failuresPerStep: groups, reflectionsPerFailure, retriesPerReflection, rounds } = options;
-  const { maxReflectionTokens, maxAttemptTokens } = sampling;
+  const { method, trainTokens, failuresPerStep: groups, reflectionsPerFailure } = options;
+  const { retriesPerReflection, rounds } = options;
   const episodes = groups * reflectionsPerFailure;
-  const scored = episodes * maxReflectionTokens;
+  const turns = rounds * (reflection + retriesPerReflection * attempt);
+  const prompts = groups * PROMPT_TOKENS;
+  if (method !== 'reflect') {
+    const scored = episodes * attempt;
+    const shared = method === 'retries' ? prompts + groups * attempt : prompts;
+    return { episodes, sampled: scored, trained: shared + scored, scored };
+  }
+  // Only the reflection of a single round ends what is trained; else the retries between count too.
+  const whole = trainTokens !== 'reflection' || rounds > 1;
+  const scored = episodes * (trainTokens === 'reflection' ? rounds * reflection : turns);
+  const attempts = trainTokens === 'all' ? groups * options.mining.samples * attempt : 0;
   return {
     episodes,
-    sampled: episodes * rounds * (maxReflectionTokens + retriesPerReflection * maxAttemptTokens),
-    trained: groups * (PROMPT_TOKENS + maxAttemptTokens) + scored,
-    scored,
+    sampled: episodes * turns + attempts,
+    trained: prompts + groups * attempt + (whole ? episodes * turns : scored) + attempts,
+    scored: scored + attempts,
   };
 }
 
-/** An upper limit: all turns at their longest, on what these kernels reach here. */
+/** What a step may do beyond what is counted. */
+function notCounted({ firstAttempts, zeroVariance, distillationRate, refreshEvery }: TrainOptions): string {
+  const more = [
+    ...(firstAttempts === 'on-policy' ? ['attempts that look for failures'] : []),
+    ...(refreshEvery === null ? [] : [`mining every ${refreshEvery} steps`]),
+    ...(zeroVariance === 'refill' ? ['groups that are replaced, up to four times as many'] : []),
+    ...(distillationRate === null ? [] : ['distillation']),
+  ];
+  return more.length === 0 ? '' : `; not counted: ${more.join(', ')}`;
+}
+
+/** On what these kernels reach here. */
 async function estimateSeconds(
   parameters: number,
   { sampled, trained }: StepTokens,
-  { loss: { beta } }: TrainOptions,
+  { loss: { beta }, numIterations }: TrainOptions,
   flags: TrainFlags,
   io: Io,
 ): Promise<number> {
@@ -146,7 +176,7 @@ async function estimateSeconds(
     const flops = 1e9 * ops.measurePeak(flags.dtype === 'int8' ? 'bf16' : flags.dtype, PEAK_SECONDS);
     const trainFlops = flags.lora === undefined ? TRAINED_FLOPS : FROZEN_FLOPS;
     const sampling = (FORWARD_FLOPS * parameters * sampled) / (SAMPLING_SHARE * flops);
-    const training = (trainFlops * parameters * trained) / (TRAINING_SHARE * flops);
+    const training = (numIterations * trainFlops * parameters * trained) / (TRAINING_SHARE * flops);
     const reference = beta > 0 ? (FORWARD_FLOPS * parameters * trained) / (TRAINING_SHARE * flops) : 0;
     return sampling + training + reference;
   } finally {
