@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { audit } from './audit.ts';
 import { makeFakeEngine } from './engine/fake.ts';
@@ -8,7 +9,8 @@ import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { defaultTrainOptions } from './train.ts';
 
 const problem: CountdownProblem = { id: 'p', nums: [3, 2, 1], target: 7 };
-const playerWith = (prompts: string, maxReflectionTokens = 20, told?: Told): Player<CountdownProblem> =>
+const BYTE_LEVEL = fileURLToPath(new URL('../test/fixtures/tokenizers/byte-level', import.meta.url));
+const playerWith = (prompts: string, maxReflectionTokens = 20): Player<CountdownProblem> =>
   makePlayer(
     makeFakeEngine(() => []),
     START_MODEL,
@@ -18,7 +20,6 @@ const playerWith = (prompts: string, maxReflectionTokens = 20, told?: Told): Pla
       temperature: 1,
       maxAttemptTokens: 20,
       maxReflectionTokens,
-      told,
     },
   );
 
@@ -41,12 +42,27 @@ test('the audit refuses a failure whose longest reflection and retry do not fit 
 
 test('the model is told the reason of its failure only where that is asked for', () => {
   const failed = { ok: false, class: 'missed target', why: 'expected 7, got 5' } as const;
-  const [asked, told] = ([undefined, 'reason'] as const).map((what) => {
-    const player = playerWith('short', 20, what);
+  const asks = (model: string, prompts: string, told?: Told): string | undefined => {
+    const player = makePlayer(
+      makeFakeEngine(() => []),
+      model,
+      countdown,
+      countdown.prompts(prompts),
+      {
+        temperature: 1,
+        maxAttemptTokens: 20,
+        maxReflectionTokens: 20,
+        told,
+      },
+    );
     return player.askToReflect(problem, player.asWritten('3 + 2'), failed).messages.at(-1)?.content;
-  });
-  expect(asked).toBe('why');
-  expect(told).toBe('why\n\nmissed target: expected 7, got 5');
+  };
+  const request = countdown.prompts('paper').reflect;
+  expect(asks(BYTE_LEVEL, 'paper')).toBe(request);
+  expect(asks(BYTE_LEVEL, 'paper', 'reason')).toBe(`${request}\n\nmissed target: expected 7, got 5`);
+  expect(() => asks(START_MODEL, 'short', 'reason')).toThrow(
+    /the reason of a failure: expected words that the model's tokenizer knows, .* \(--told failed\)/,
+  );
 });
 
 test('a turn that does not fit the context is refused with the options to lower', async () => {

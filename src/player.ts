@@ -113,15 +113,21 @@ export function makePlayer<P extends Problem>(
     score: await scoreOf(task, problem, prompts, written),
   });
 
+  const requireKnown = (what: string, content: string, remedy: string): void => {
+    if (tokenizer.unknownId === undefined || !tokenizer.encode(content).includes(tokenizer.unknownId)) return;
+    throw new R3Error(
+      'task',
+      'bad-row',
+      `${what}: expected words that the model's tokenizer knows, got some that it does not in ${JSON.stringify(content)}. ${remedy}`,
+    );
+  };
   const pose = (problem: P): Conversation => {
     const messages = task.pose(problem, prompts);
     for (const { content } of messages) {
-      if (tokenizer.unknownId === undefined || !tokenizer.encode(content).includes(tokenizer.unknownId))
-        continue;
-      throw new R3Error(
-        'task',
-        'bad-row',
-        `problem ${problem.id}: expected words that the model's tokenizer knows, got some that it does not in ${JSON.stringify(content)}. Choose other prompts (--prompts), leave the problem out, or take another model.`,
+      requireKnown(
+        `problem ${problem.id}`,
+        content,
+        'Choose other prompts (--prompts), leave the problem out, or take another model.',
       );
     }
     return format.begin(messages);
@@ -129,8 +135,12 @@ export function makePlayer<P extends Problem>(
   const again = (problem: P): Message[] => user(task.poseAgain(problem, prompts));
   const askAgain: Player<P>['askAgain'] = (problem, asked, reflection) =>
     format.extend(dropAttempt ? pose(problem) : asked, reflection, again(problem));
-  const askToReflectAgain: Player<P>['askToReflectAgain'] = (asked, retry, score) =>
-    format.extend(asked, retry, user(reflectionRequest(prompts, told, score)));
+  const askToReflectAgain: Player<P>['askToReflectAgain'] = (asked, retry, score) => {
+    const request = reflectionRequest(prompts, told, score);
+    if (told === 'reason')
+      requireKnown('the reason of a failure', request, 'Tell only that it failed (--told failed).');
+    return format.extend(asked, retry, user(request));
+  };
   const retries: Player<P>['retries'] = async (problem, asked, count, seed) => {
     const written = await sample(asked.tokens, count, maxAttemptTokens, seed);
     return Promise.all(written.map((w) => judge(problem, w)));

@@ -265,9 +265,10 @@ function fromFailures<P extends Problem>(
       let signals = 0;
       for (let round = 0; signals < failuresPerStep && round < MOST_REFILLS; round++) {
         const taken = await source.take(step, failuresPerStep - signals, ids.size);
-        const fresh = taken.failures.filter(({ id }) => !ids.has(id));
-        const more = await collect(player, fresh, options, { seed, step, place: ids.size });
-        for (const { id } of fresh) ids.add(id);
+        const place = ids.size;
+        // Where a pass ends within a step, the next one may begin with a failure that the step has already.
+        const fresh = taken.failures.filter(({ id }) => !ids.has(id) && ids.add(id));
+        const more = await collect(player, fresh, options, { seed, step, place });
         played.push(...more);
         firstTries.push(...taken.attempts);
         if (zeroVariance !== 'refill' || fresh.length === 0) break;
@@ -359,7 +360,10 @@ async function learn(
   let metrics: Record<string, number> = {};
   for (let iteration = 0; iteration < options.numIterations; iteration++) {
     const loss = isSupervised ? crossEntropyLoss() : policyLoss({ ...batch, oldLogprobs }, options.loss);
-    const result = await engine.forwardBackward(datums, loss, { temperature });
+    // Supervised training is of the model as it is, not as it is sampled.
+    const result = await engine.forwardBackward(datums, loss, {
+      temperature: isSupervised ? 1 : temperature,
+    });
     oldLogprobs ??= result.logprobs;
     const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
     metrics = { ...result.metrics, grad_norm: gradientNorm };

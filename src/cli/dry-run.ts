@@ -53,6 +53,12 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
   const options = trainOptionsOf(flags);
   const config = modelConfig(model, io.env, flags.context);
   const sampling = playerOptions(flags, config.contextLength);
+  const longest = sampling.maxReflectionTokens + sampling.maxAttemptTokens;
+  if (longest > config.contextLength) {
+    throw usageError(
+      `a turn: expected reflection and retry within the context of ${config.contextLength} tokens, got ${longest}; lower --max-reflection-tokens or --max-attempt-tokens`,
+    );
+  }
   const training = loraOf(flags) ?? adapterOf(model) ?? 'full';
   if (training === 'full' && flags.dtype === 'int8') {
     throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
@@ -70,7 +76,7 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
   });
   const seconds = await estimateSeconds(plan.parameters, tokens, options, flags, io);
 
-  printLine(io, renderTable(['option', 'value', 'from'], optionRows(flags, sources)));
+  printLine(io, renderTable(['option', 'value', 'from'], optionRows(flags, sources, options)));
   printLine(io, '');
   const rows: [string, string][] = [
     ...(await dataRows(flags, options)),
@@ -97,13 +103,18 @@ function groupsText({ method, failuresPerStep, reflectionsPerFailure }: TrainOpt
     : `${failuresPerStep} problems, ${reflectionsPerFailure} attempts at each`;
 }
 
-function optionRows(flags: TrainFlags, sources: TrainConfig['sources']): [string, string, string][] {
+function optionRows(
+  flags: TrainFlags,
+  sources: TrainConfig['sources'],
+  { schedule: { warmupSteps: warmup } }: TrainOptions,
+): [string, string, string][] {
   const values = flags as unknown as Record<string, unknown>;
   return Object.entries(sources)
     .filter(([name]) => !NOT_PLANNED.has(name) && !name.startsWith('no-'))
     .map(([name, source]) => {
       const value = values[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
-      return [`--${name}`, String(value), source];
+      const steps = name === 'warmup-steps' && Number(value) < 1 ? `, ${warmup} steps` : '';
+      return [`--${name}`, `${String(value)}${steps}`, source];
     });
 }
 

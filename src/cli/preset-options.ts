@@ -36,7 +36,7 @@ export function applyPreset(command: Command, { values }: Preset): void {
 /** For each option that has a value: `given`, `default`, or the preset and how sure it is, `paper, stated`. */
 export function sourcesOf(command: Command, preset: Preset | undefined): Record<string, string> {
   const sources: Record<string, string> = {};
-  for (const option of command.options) {
+  for (const option of command.options.filter(({ negate }) => !negate)) {
     const attribute = option.attributeName();
     const source = command.getOptionValueSource(attribute);
     if (source === undefined || option.long === undefined || command.getOptionValue(attribute) === undefined)

@@ -40,7 +40,7 @@ function parsed(text: string): { command: Command; flags: TrainFlags } {
 }
 
 const { flags } = parsed(`
-  --samples 2 --keep-failures majority --train-tokens both --refresh-every 20 --retry-reward any --rounds 2
+  --samples 2 --keep-failures majority --train-tokens both --refresh-every 20 --rounds 2
   --zero-variance refill --steps 10 --num-iterations 2 --failures-per-step 4
   --num-generations 16 --learning-rate 1e-5 --schedule linear --warmup-steps 2 --flat-steps 3 --floor 0.2
   --adam-beta1 0.8 --adam-beta2 0.98 --adam-epsilon 1e-7 --weight-decay 0.01 --max-grad-norm 2
@@ -98,7 +98,7 @@ test('each flag of the loop has its place in the options', () => {
     failuresPerStep: 4,
     reflectionsPerFailure: 16,
     retriesPerReflection: 1,
-    retryReward: 'any',
+    retryReward: 'mean',
     rounds: 2,
     zeroVariance: 'refill',
     learningRate: 1e-5,

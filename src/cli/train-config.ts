@@ -197,7 +197,15 @@ const OPTION_NAMES = [
   ...Object.keys(defaultLossOptions()),
   ...Object.keys(defaultAdvantageOptions()),
   'estimator',
-  ...['refresh-every', 'train-tokens', 'retries-per-reflection', 'rounds', 'first-attempts', 'zero-variance'],
+  ...[
+    'refresh-every',
+    'train-tokens',
+    'retry-reward',
+    'retries-per-reflection',
+    'rounds',
+    'first-attempts',
+    'zero-variance',
+  ],
   ...['distillation-rate', 'told', 'drop-attempt', 'shuffle-rewards'],
 ];
 

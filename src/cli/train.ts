@@ -353,6 +353,13 @@ async function prepare(config: TrainConfig, player: Player, progress: Progress):
     const mined = await collectFailures(config, problems, player, progress);
     const { failures } = mined;
     requireEnough({ failures, problems }, config.train);
+    if (config.audited && failures.length === 0) {
+      throw new R3Error(
+        'task',
+        'bad-task',
+        `the audit before training: expected at least one failed attempt to look at, got none of ${mined.attempts}; give other problems, or keep more failures (--keep-failures any)`,
+      );
+    }
     if (!config.audited) return { failures, problems, checks: [] };
     progress.phase('audit');
     const checks = await auditOf(player, mined, config);

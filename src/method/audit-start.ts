@@ -146,6 +146,9 @@ export interface StartSignal {
   plain: Passes | null;
 }
 
+/** Fewer groups without a reward say too little to stop a run. */
+const LEAST_GROUPS = 4;
+
 /**
  * Does anything that this model writes ever help? The share of groups with a signal, the two shapes of those without,
  * what a reflection adds to a plain retry, and one sentence of what to expect. Fails when nothing helped at all.
@@ -167,7 +170,7 @@ export function auditSignal({ rewards_P_G, afterReflection, plain }: StartSignal
   const larger = `larger groups (--num-generations ${2 * size})`;
   const other = allFail >= allPass ? 'easier problems' : 'harder problems';
 
-  if (allFail > 0 && mixed === 0 && allPass === 0) {
+  if (allFail > 0 && mixed === 0 && allPass === 0 && groups >= LEAST_GROUPS) {
     return {
       name,
       state: 'failed',

@@ -20,6 +20,7 @@ test('a choice that another would make void is refused by name', () => {
   expect(withChoices({ method: 'attempts', distillationRate: 1e-6 })).toThrow(/^distillation-rate: /);
   expect(withChoices({ trainTokens: 'both', retriesPerReflection: 2 })).toThrow(/^retries-per-reflection: /);
   expect(withChoices({ rounds: 2, retriesPerReflection: 2 })).toThrow(/^rounds: /);
+  expect(withChoices({ retryReward: 'any' })).toThrow(/^retry-reward: /);
   expect(withChoices({ trainTokens: 'all' })).toThrow(/^train-tokens: .* got frozen ones, 1 per problem/);
 });
 

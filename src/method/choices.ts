@@ -111,7 +111,9 @@ export function checkChoices(choices: Choices): void {
   if (severalSegments && retriesPerReflection > 1)
     refuse('retries-per-reflection', `1 where ${trainTokens} is trained`, String(retriesPerReflection));
   if (rounds > 1 && retriesPerReflection > 1)
-    refuse('rounds', 'one with several retries per reflection', String(rounds));
+    refuse('rounds', '1 with several retries per reflection', String(rounds));
+  if (retriesPerReflection === 1 && choices.retryReward !== 'mean')
+    refuse('retry-reward', 'mean with one retry per reflection', choices.retryReward);
   if (trainTokens === 'all' && (firstAttempts !== 'on-policy' || mining.samples < 2))
     refuse(
       'train-tokens',

@@ -25,7 +25,7 @@ export interface Preset {
   differences: readonly string[];
 }
 
-const TALK = "the first author's talk (paper club, 2025)";
+const TALK = "the first author's talk";
 const TRL = "TRL 0.15's default, not mentioned in the paper";
 
 const paper: Preset = {
@@ -72,7 +72,7 @@ const paper: Preset = {
       option: 'max-per-problem',
       value: 1,
       standing: 'unknown',
-      source: 'Whether a query appears with several failed attempts is not given.',
+      source: `How many failed attempts of a query are kept is not given; ${TALK} reads as one record per failed output.`,
     },
     {
       option: 'learning-rate',
@@ -147,6 +147,24 @@ const paper: Preset = {
       source: 'The one loss of TRL 0.15: a mean over tokens, then over reflections, without clipping.',
     },
     {
+      option: 'epsilon',
+      value: 'none',
+      standing: 'inferred',
+      source: 'TRL 0.15 does not clip the ratio, which is 1 with one update per batch.',
+    },
+    {
+      option: 'kl-estimator',
+      value: 'k3',
+      standing: 'inferred',
+      source: 'The estimator of TRL 0.15.',
+    },
+    {
+      option: 'num-iterations',
+      value: 1,
+      standing: 'inferred',
+      source: 'TRL 0.15 makes one update per batch.',
+    },
+    {
       option: 'scale-rewards',
       value: 'group',
       standing: 'inferred',
@@ -157,7 +175,12 @@ const paper: Preset = {
     { option: 'adam-beta2', value: 0.999, standing: 'unknown', source: TRL },
     { option: 'adam-epsilon', value: 1e-8, standing: 'unknown', source: TRL },
     { option: 'weight-decay', value: 0, standing: 'unknown', source: TRL },
-    { option: 'max-attempt-tokens', value: 256, standing: 'unknown', source: TRL },
+    {
+      option: 'max-attempt-tokens',
+      value: 256,
+      standing: 'unknown',
+      source: "Not given; TRL 0.15's default for a completion, and it has none for attempts.",
+    },
     { option: 'max-reflection-tokens', value: 256, standing: 'unknown', source: TRL },
     { option: 'seed', value: 42, standing: 'unknown', source: TRL },
   ],
@@ -165,6 +188,8 @@ const paper: Preset = {
     'TRL 0.15 scores tokens under softmax(logits), also where it sampled at temperature 0.9; here the sampler and the trainer agree.',
     'All weights are trained, as the paper is read; --lora, which it does not mention, is left to you.',
     'TRL 0.15 knows one end-of-sequence token; here every stop token of the model ends a turn.',
+    'Whether sampling kept the 50 likeliest tokens is unknown (the default through transformers, not through vLLM); here none is cut, and --top-k is refused in training.',
+    'TRL 0.15 cuts prompts to 512 tokens from the left unless told otherwise; here a conversation that does not fit is refused.',
   ],
 };
 

@@ -32,7 +32,7 @@ export const METRIC_NAMES: readonly MetricName[] = [
   {
     name: 'firstTry',
     unit: 'share',
-    meaning: 'attempts of the current weights that passed; absent where failures are frozen',
+    meaning: 'attempts of the current weights that passed; absent unless a step samples attempts',
   },
   {
     name: 'groups/mixed',
@@ -42,7 +42,11 @@ export const METRIC_NAMES: readonly MetricName[] = [
   { name: 'groups/allPass', unit: 'share', meaning: 'groups in which every retry passed' },
   { name: 'groups/allFail', unit: 'share', meaning: 'groups in which no retry passed' },
   { name: 'groups/unscored', unit: 'share', meaning: 'groups without a scored episode' },
-  { name: 'trainedTokens', unit: 'tokens', meaning: 'tokens that carry a gradient' },
+  {
+    name: 'trainedTokens',
+    unit: 'tokens',
+    meaning: 'trained positions of the sequences, those that a mask leaves out included',
+  },
   {
     name: 'completions/mean_length',
     unit: 'tokens',
@@ -79,11 +83,11 @@ export const METRIC_NAMES: readonly MetricName[] = [
     unit: 'number',
     meaning: 'mean ratio of the current probability to the sampled one; 1 with one update per batch',
   },
-  { name: 'clipFraction', unit: 'share', meaning: 'tokens whose ratio was clipped' },
   {
     name: 'kl',
     unit: 'nats',
-    meaning: 'mean KL to the start model for each trained token, estimator k3; only with beta above 0',
+    meaning:
+      'mean KL to the start model for each trained token, by the chosen estimator; only with beta above 0',
   },
   {
     name: 'clip_ratio/low_mean',
