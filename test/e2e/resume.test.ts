@@ -72,6 +72,37 @@ test('a run without a checkpoint is audited when it is resumed, and no weight mo
   expect(weights('unaudited').equals(weights('whole'))).toBe(true);
 });
 
+test.each([
+  ['failures mined anew', ['--refresh-every', '1']],
+  [
+    'on-policy failures, everything trained',
+    ['--first-attempts', 'on-policy', '--samples', '3', '--train-tokens', 'all'],
+  ],
+  ['GRPO on attempts', ['--method', 'attempts']],
+  [
+    'failures of a run that mined anew',
+    ['--problems', '', '--failures', 'failures-mined-anew/failures.jsonl'],
+  ],
+])('%s: a run that lost its last checkpoint ends with the same weights and logs', async (name, choices) => {
+  const run = name.replaceAll(/[ ,]+/g, '-');
+  const given = choices.includes('--failures')
+    ? choices.slice(2)
+    : ['--problems', 'problems.jsonl', ...choices];
+  const task = TASK.slice(0, TASK.indexOf('--problems'));
+  const options = [...task, ...LIMITS, ...STEPS, ...ONE, ...given, '--checkpoint-every', '1'];
+  const first = await r3(['train', ...options, '--run', run], { env: WASM });
+  expect(first.code, first.stderr).toBe(0);
+  const logs = (): string[] =>
+    ['metrics', 'episodes', 'failures'].map((log) => readFileSync(path(run, `${log}.jsonl`), 'utf8'));
+  const before = { logs: logs(), weights: weights(run) };
+  rmSync(path(run, 'checkpoints', '000002'), { recursive: true });
+  rmSync(path(run, 'model'), { recursive: true });
+  const resumed = await resume(run);
+  expect(resumed.code, resumed.stderr).toBe(0);
+  expect(logs().join('') === before.logs.join('')).toBe(true);
+  expect(weights(run).equals(before.weights)).toBe(true);
+});
+
 test('other kernels are refused by name, or accepted and noted in the run', async () => {
   copyOfWhole('moved');
   const config = configOf('moved');
