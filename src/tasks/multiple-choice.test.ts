@@ -30,8 +30,22 @@ describe('chosenOption', () => {
     ['I think it must be B because A is in Italy. I am sure.', 'A'],
     ['The answer is A town', 'D'],
     ['It is B, I think', 'B'],
+    ['A. Rome is in Italy, so no.\nB. Paris is in France, so yes.\nTherefore I choose B', 'B'],
+    ['(A) is in Italy, (C) is in Norway. That leaves (B)', 'B'],
+    ['A: no\nC: no\n\n**B**', 'B'],
+    ['B. Paris\n\nIt is the capital of France.', 'B'],
+    ['Answer: Because of France, B', 'B'],
+    ['\\boxed{B) Paris}', 'B'],
+    ['\\boxed{B) the capital, unlike C}', 'B'],
   ])('%j chooses %s', (answer, letter) => {
     expect(letterOf(chosenOption(answer, CITIES) ?? -1)).toBe(letter);
+  });
+
+  test('a mark with the text of its own option is that option, whatever letters the option holds', () => {
+    const vitamins = ['Vitamin B', 'Vitamin C', 'Vitamin A'];
+    expect(chosenOption('B. Vitamin C', vitamins)).toBe(1);
+    expect(chosenOption('(B) vitamin c.', vitamins)).toBe(1);
+    expect(chosenOption('A. Vitamin C', vitamins)).toBe(2);
   });
 
   test.each([

@@ -4,12 +4,13 @@
  * The chosen letter of an answer is the first that is found of:
  *   1. the last statement: "answer is (X)", "Answer: X" or \boxed{X}, whichever comes last; or one that gives the text
  *      of an option instead of its letter;
- *   2. an answer that is a letter alone (`B`, `(B)`, `B.`), begins with one (`B. Paris`, `(B) Paris`), or is the
- *      text of an option;
+ *   2. an answer that is a letter (`B`, `(B)`, `B.`), a letter with its option (`B. Paris`), or the text of an option,
+ *      and nothing else;
  *   3. the last capital letter that stands alone, but not the words "I" and "A".
  * Patterns 1 and 3 are those of MMLU-Pro's evaluation (TIGER-AI-Lab/MMLU-Pro, evaluate_from_api.py). Departures: of
- * several statements the last counts, not the first; the words I and A are left out; where nothing is found the answer
- * is wrong, not a random letter.
+ * several statements the last counts, not the first; "Answer: Because" names no letter; 2 comes before 3, so that
+ * `B. Vitamin C` is B where that is an option; the words I and A are left out; where nothing is found the answer is
+ * wrong, not a random letter.
  * A letter beyond the options is no answer. Two classes of error: `no answer` and `wrong answer`.
  */
 import type { Message, Problem, Verdict } from '../method/episode.ts';
@@ -114,7 +115,8 @@ function stated(text: string, options: readonly string[]): number | undefined {
     if (choice !== undefined) candidates.push({ at: found.index, choice });
   }
   const boxed = lastBoxed(text);
-  const inBox = boxed === undefined ? undefined : readChoice(boxed, options);
+  const inBox =
+    boxed === undefined ? undefined : (readChoice(boxed, options) ?? beginsWithMark(boxed, options));
   if (inBox !== undefined) candidates.push({ at: text.lastIndexOf('\\boxed'), choice: inBox });
   return candidates.toSorted((a, b) => a.at - b.at).at(-1)?.choice;
 }
@@ -138,10 +140,19 @@ function readChoice(text: string, options: readonly string[]): number | undefine
   const cleaned = unwrapped(text);
   const alone = /^\(?([A-Za-z])\)?[.:]?$/.exec(cleaned)?.[1];
   if (alone !== undefined) return indexOf(alone, options.length);
-  const before = /^(?:\(([A-Z])\)|([A-Z])[.):])\s/.exec(cleaned);
-  const letter = before?.[1] ?? before?.[2];
   const place = options.findIndex((option) => sameOption(option, cleaned));
   if (place >= 0) return place;
+  const marked = beginsWithMark(text, options);
+  const isItsOption = marked !== undefined && sameOption(options[marked], cleaned.replace(MARK, ''));
+  return isItsOption ? marked : undefined;
+}
+
+/** `(B) `, `B. `, `B) ` or `B: `. */
+const MARK = /^(?:\(([A-Z])\)|([A-Z])[.):])\s+/;
+
+function beginsWithMark(text: string, options: readonly string[]): number | undefined {
+  const [, inParentheses, bare] = MARK.exec(unwrapped(text)) ?? [];
+  const letter = inParentheses ?? bare;
   return letter === undefined ? undefined : indexOf(letter, options.length);
 }
 
