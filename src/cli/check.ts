@@ -1,20 +1,22 @@
 /**
  * `r3 check`: a task's verifier on its own, without a model.
  *
- * With --answers it judges answers from a file; without, it tries the verifier on answers whose verdict is known and
- * on answers that no task expects (`check-task.ts`). Exit code 1 where a check fails.
+ * With --answers it judges answers from a file, a line for each, also for a row that holds no answer to judge; without,
+ * it tries the verifier on answers whose verdict is known and on answers that no task expects (`check-task.ts`). Exit
+ * code 1 where a check fails or a row holds no answer.
  */
 import type { Command } from 'commander';
 import { messageOf } from '../lib/errors.ts';
 import { isObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Prompts, Task } from '../method/task.ts';
-import { loadProblems, placeOf, readRows } from '../tasks/rows.ts';
-import type { Row } from '../tasks/rows.ts';
+import { refuse } from '../tasks/fields.ts';
+import { loadProblems, readEveryRow } from '../tasks/rows.ts';
+import type { BadRow, Row } from '../tasks/rows.ts';
 import { checkTask } from './check-task.ts';
 import { printJson, printLine, type Io } from './io.ts';
 import { addExamples, integer, orList, usageError } from './options.ts';
-import { findTask, promptsOption, rowError, TASK_FORMS } from './session.ts';
+import { findTask, promptsOption, TASK_FORMS } from './session.ts';
 import { printable } from './table.ts';
 
 /** Problems for checks without a file; as many are taken from a file. */
@@ -51,7 +53,7 @@ export function define(command: Command, io: Io): void {
     )
     .option(
       '--json',
-      'one line of JSON for each answer: {ok, class, why}, ok null where it could not be judged; without --answers for each check: {name, ok, detail}',
+      'one line of JSON for each answer: {ok, class, why}, ok null where it could not be judged (a row that cannot be used: why begins with its line, exit code 1); without --answers for each check: {name, ok, detail}',
     );
   addExamples(
     command,
@@ -79,46 +81,62 @@ async function check(name: string, flags: Flags, io: Io): Promise<void> {
     throw usageError(`--rules: expected ${known}, got ${JSON.stringify(flags.rules)}`);
   }
   if (flags.answers === undefined) return checkWhole(task, prompts, flags, io);
+  return judgeAnswers(task, prompts, flags.answers, flags, io);
+}
+
+async function judgeAnswers(
+  task: Task,
+  prompts: Prompts,
+  file: string,
+  { rules, json }: Flags,
+  io: Io,
+): Promise<void> {
   const counts = new Map<string, number>();
   let total = 0;
-  for await (const row of readRows(flags.answers)) {
-    const { line } = row;
-    const where = placeOf(flags.answers, line);
-    const { problem, completion, ...posed } = parseAnswer(task, row, where, flags.rules);
-    const judged = await judgeAnswer(task, problem, completion, posed.prompts ?? prompts);
+  let unusable = 0;
+  for await (const row of readEveryRow(file)) {
+    const answer = tryAnswer(task, row, rules);
+    const isUnusable = typeof answer === 'string';
+    const judged = isUnusable
+      ? notJudged(answer)
+      : await judgeAnswer(task, answer.problem, answer.completion, answer.prompts ?? prompts);
     const kind = judged.ok === true ? 'ok' : (judged.class ?? 'not judged');
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
     total += 1;
-    if (flags.json === true) printJson(io, judged);
-    else printLine(io, printable(`${line}: ${kind}${judged.why === null ? '' : `: ${judged.why}`}`));
+    if (isUnusable) unusable += 1;
+    const place = file.endsWith('.parquet') ? 'row' : 'line';
+    if (json === true) printJson(io, isUnusable ? notJudged(`${place} ${row.line}: ${answer}`) : judged);
+    else printLine(io, printable(`${row.line}: ${kind}${judged.why === null ? '' : `: ${judged.why}`}`));
   }
   const classes = [...counts]
     .toSorted(([, a], [, b]) => b - a)
     .map(([errorClass, count]) => `${count} ${errorClass}`);
-  io.note(`${total} answers: ${classes.join(', ')}`);
+  const note = unusable === 0 ? '' : `; ${unusable} of the rows cannot be used, and their lines say why`;
+  io.note(`${total} answers: ${classes.join(', ')}${note}`);
+  if (unusable > 0) io.exitCode = 1;
 }
 
-function parseAnswer(
+/** The answer of a row and its problem, or why there is none. */
+function tryAnswer(
   task: Task,
-  { row, line, text }: Row,
-  where: string,
+  row: Row | BadRow,
   rules: string | undefined,
-): { problem: Problem; completion: string; prompts?: Prompts } {
+): { problem: Problem; completion: string; prompts?: Prompts } | string {
+  if ('why' in row) return row.why;
+  const { row: fields, line, text } = row;
   try {
-    const parsed = task.answerRow?.(row, line - 1, rules, text) ?? {
-      problem: task.parseRow(row, line - 1, text),
+    const parsed = task.answerRow?.(fields, line - 1, rules, text) ?? {
+      problem: task.parseRow(fields, line - 1, text),
     };
-    const completion = isObject(row) ? row['completion'] : undefined;
-    if (typeof completion !== 'string') {
-      throw new Error(`completion: expected a text, got ${JSON.stringify(completion) ?? 'nothing'}`);
-    }
+    const completion = isObject(fields) ? fields['completion'] : undefined;
+    if (typeof completion !== 'string') return refuse('completion', 'a text', completion);
     return { ...parsed, completion };
   } catch (error) {
-    throw rowError(where, error);
+    return messageOf(error);
   }
 }
 
-/** As `--json` shows it: `ok` is null where the verifier threw. */
+/** As `--json` shows it: `ok` is null where the verifier threw, or a row holds no answer. */
 interface JudgedAnswer {
   ok: boolean | null;
   class: string | null;
@@ -137,8 +155,12 @@ async function judgeAnswer(
       ? { ok: true, class: null, why: null }
       : { ok: false, class: verdict.class, why: verdict.why };
   } catch (error) {
-    return { ok: null, class: null, why: messageOf(error) };
+    return notJudged(messageOf(error));
   }
+}
+
+function notJudged(why: string): JudgedAnswer {
+  return { ok: null, class: null, why };
 }
 
 async function checkWhole(task: Task, prompts: Prompts, flags: Flags, io: Io): Promise<void> {

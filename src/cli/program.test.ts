@@ -272,16 +272,40 @@ describe('check', () => {
 
   test.each([
     ['{"nums": [44', 'expected a JSON object, got'],
+    ['[1]', 'expected a JSON object, got'],
     ['{"nums": [44, 19], "target": 63}', 'completion: expected a text, got nothing'],
+    ['{"nums": [44, 19], "target": 63, "completion": null}', 'completion: expected a text, got null'],
     [
       '{"nums": "44", "target": 63, "completion": ""}',
       'nums: expected a list of 2 to 8 whole numbers, got "44"',
     ],
-  ])('%s is an error with file and line', async (line, message) => {
-    const path = file('bad.jsonl', { ...row, completion: '' }, line);
-    const { code, stderr } = await runInPlace(['check', 'countdown', '--answers', path]);
-    expect(code).toBe(1);
-    expect(stderr).toContain(`r3: ${path} line 2: ${message}`);
+  ])('the row %s is not judged, the others are, and the exit code is 1', async (line, message) => {
+    const path = file('bad.jsonl', { ...row, completion: '' }, line, { ...row, completion: '' });
+    const json = await runInPlace(['check', 'countdown', '--answers', path, '--json']);
+    const lines = json.stdout.trimEnd().split('\n');
+    expect(lines).toHaveLength(3);
+    expect(JSON.parse(lines[1] ?? '')).toEqual({
+      ok: null,
+      class: null,
+      why: expect.stringContaining(`line 2: ${message}`) as unknown,
+    });
+    expect(JSON.parse(lines[2] ?? '')).toMatchObject({ ok: false });
+    expect(json.code).toBe(1);
+    const plain = await runInPlace(['check', 'countdown', '--answers', path]);
+    expect(plain.stdout.split('\n')[1]).toContain(`2: not judged: ${message}`);
+    expect(plain.stderr).toBe(
+      '3 answers: 2 invalid equation, 1 not judged; 1 of the rows cannot be used, and their lines say why\n',
+    );
+    expect(plain.code).toBe(1);
+  });
+
+  test('an answer of a million control characters is judged as any other', async () => {
+    const path = file('control.jsonl', { ...row, completion: '\0'.repeat(1 << 20) });
+    const { code, stdout } = await runInPlace(['check', 'countdown', '--answers', path, '--json']);
+    expect({ code, verdict: JSON.parse(stdout) as unknown }).toMatchObject({
+      code: 0,
+      verdict: { ok: false, class: 'invalid equation' },
+    });
   });
 });
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { R3Error } from '../lib/errors.ts';
 import { countdown } from './countdown.ts';
-import { MAX_LINE_LENGTH, loadProblems, readRows, type Row } from './rows.ts';
+import { MAX_LINE_LENGTH, loadProblems, readEveryRow, readRows, type Row } from './rows.ts';
 
 const fixtures = new URL('../../test/fixtures/countdown/', import.meta.url).pathname;
 let folder: string;
@@ -65,11 +65,20 @@ describe('JSON lines', () => {
     expect(error.message.startsWith(`${path} line 2: ${message}`), error.message).toBe(true);
   });
 
-  test('a line over the limit is an error that names it', async () => {
-    const path = file('long.jsonl', `{}\n${' '.repeat(MAX_LINE_LENGTH + 1)}\n`);
+  test('a line over the limit is an error that names it, and those after it can be read', async () => {
+    const path = file('long.jsonl', `{}\n${' '.repeat(MAX_LINE_LENGTH + 1)}\nnone\n\n{"a":1}`);
     const error = await failure(rowsOf(path));
     expect(error.code).toBe('bad-row');
-    expect(error.message).toContain(`${path} line 2: expected at most ${MAX_LINE_LENGTH} characters`);
+    const why = `expected at most ${MAX_LINE_LENGTH} characters`;
+    expect(error.message).toContain(`${path} line 2: ${why}`);
+    const rows = [];
+    for await (const row of readEveryRow(path)) rows.push(row);
+    expect(rows).toEqual([
+      { row: {}, line: 1, text: '{}' },
+      { line: 2, why: expect.stringContaining(why) as unknown },
+      { line: 3, why: expect.stringContaining('expected a JSON object') as unknown },
+      { row: { a: 1 }, line: 5, text: '{"a":1}' },
+    ]);
   });
 
   test('a byte order mark is left out', async () => {

@@ -13,8 +13,8 @@ import { checkNotUtf16, parseJsonObject } from '../lib/json.ts';
 import type { Problem } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
 
-/** Characters of one line: a problem with many tools takes some tens of thousands. */
-export const MAX_LINE_LENGTH = 1 << 22;
+/** Characters of one line: an answer of a million control characters, each written as six, takes a fifth of it. */
+export const MAX_LINE_LENGTH = 1 << 25;
 /** Parquet rows that are turned into objects at once. */
 const ROWS_AT_ONCE = 1024;
 
@@ -26,11 +26,26 @@ export interface Row {
   text?: string;
 }
 
+/** A line that is not a JSON object. */
+export interface BadRow {
+  line: number;
+  /** What was expected and what was got, without the place. */
+  why: string;
+}
+
 /**
  * The rows of a file, in order. Throws R3Error `bad-file` for a file that is missing, of another kind, not whole or
  * without a row, and `bad-row` for a line that is not a JSON object.
  */
 export async function* readRows(path: string): AsyncGenerator<Row, void, undefined> {
+  for await (const row of readEveryRow(path)) {
+    if ('why' in row) throw new R3Error('task', 'bad-row', `${placeOf(path, row.line)}: ${row.why}`);
+    yield row;
+  }
+}
+
+/** As `readRows`, but a line that is not a JSON object is given as such, and reading goes on. */
+export async function* readEveryRow(path: string): AsyncGenerator<Row | BadRow, void, undefined> {
   const read = readerFor(path);
   let count = 0;
   try {
@@ -79,16 +94,30 @@ export function placeOf(path: string, line: number): string {
   return `${path} ${path.endsWith('.parquet') ? 'row' : 'line'} ${line}`;
 }
 
-function readerFor(path: string): (path: string) => AsyncIterable<Row> {
+function readerFor(path: string): (path: string) => AsyncIterable<Row | BadRow> {
   if (path.endsWith('.jsonl')) return readJsonLines;
   if (path.endsWith('.parquet')) return readParquet;
   throw new R3Error('task', 'bad-file', `${path}: expected a file that ends in .jsonl or .parquet`);
 }
 
-async function* readJsonLines(path: string): AsyncGenerator<Row, void, undefined> {
+async function* readJsonLines(path: string): AsyncGenerator<Row | BadRow, void, undefined> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
-  let held = '';
+  // The pieces of a line that has not ended yet, joined once; those beyond the limit are dropped.
+  let held: string[] = [];
+  let heldLength = 0;
   let line = 0;
+  const hold = (piece: string): void => {
+    heldLength += piece.length;
+    if (heldLength <= MAX_LINE_LENGTH) held.push(piece);
+  };
+  const release = (): Row | BadRow | undefined => {
+    const isWhole = heldLength <= MAX_LINE_LENGTH;
+    const text = held.join('');
+    held = [];
+    heldLength = 0;
+    line += 1;
+    return isWhole ? tryLine(text, line) : { line, why: TOO_LONG };
+  };
   const decode = (bytes?: Uint8Array): string => {
     try {
       return bytes === undefined ? decoder.decode() : decoder.decode(bytes, { stream: true });
@@ -105,34 +134,29 @@ async function* readJsonLines(path: string): AsyncGenerator<Row, void, undefined
     const bytes = chunk as Uint8Array;
     if (isFirst) checkNotUtf16(bytes);
     isFirst = false;
-    const lines = (held + decode(bytes)).split('\n');
-    held = lines.pop() ?? '';
-    for (const text of lines) yield* parseLine(text, ++line, path);
-    checkLength(held, line + 1, path);
+    const [first = '', ...others] = decode(bytes).split('\n');
+    hold(first);
+    for (const piece of others) {
+      const row = release();
+      if (row !== undefined) yield row;
+      hold(piece);
+    }
   }
-  yield* parseLine(held + decode(), line + 1, path);
+  hold(decode());
+  const last = release();
+  if (last !== undefined) yield last;
 }
 
-/** No row for a blank line. */
-function* parseLine(text: string, line: number, path: string): Generator<Row, void, undefined> {
-  checkLength(text, line, path);
-  if (text.trim() === '') return;
-  let row: unknown;
+const TOO_LONG = `expected at most ${MAX_LINE_LENGTH} characters, got more; is it one JSON object a line?`;
+
+/** undefined for a blank line. */
+function tryLine(text: string, line: number): Row | BadRow | undefined {
+  if (text.trim() === '') return undefined;
   try {
-    row = parseJsonObject(text);
-  } catch (cause) {
-    throw new R3Error('task', 'bad-row', `${placeOf(path, line)}: ${messageOf(cause)}`, { cause });
+    return { row: parseJsonObject(text), line, text };
+  } catch (error) {
+    return { line, why: messageOf(error) };
   }
-  yield { row, line, text };
-}
-
-function checkLength(text: string, line: number, path: string): void {
-  if (text.length <= MAX_LINE_LENGTH) return;
-  throw new R3Error(
-    'task',
-    'bad-row',
-    `${placeOf(path, line)}: expected at most ${MAX_LINE_LENGTH} characters, got more; is it one JSON object a line?`,
-  );
 }
 
 async function* readParquet(path: string): AsyncGenerator<Row, void, undefined> {
