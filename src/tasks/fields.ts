@@ -20,6 +20,12 @@ export function rowWith(row: unknown, names: readonly string[]): Fields {
   return fields;
 }
 
+/** Whether a row with an answer to judge is one of the data set: it has the problem's text and no `gold`. */
+export function isDataRow(row: unknown, textName: string): boolean {
+  const { gold, [textName]: text } = (typeof row === 'object' && row !== null ? row : {}) as Fields;
+  return (gold === undefined || gold === null) && text !== undefined;
+}
+
 /** A text that is not empty. */
 export function textField(fields: Fields, name: string): string {
   const value = fields[name];

@@ -56,6 +56,12 @@ describe('gsm8k', () => {
       expect(gsm8k.answerRow({ gold, completion: '' }).problem.gold).toBe('1175');
     }
     expect(() => gsm8k.answerRow({ gold: 'many' })).toThrow('gold: expected a number, got "many"');
+    expect(() => gsm8k.answerRow({ completion: '' })).toThrow('row: expected gold, got completion');
+  });
+
+  test('a row of answers may be one of the data set', () => {
+    expect(gsm8k.answerRow({ ...ROW, completion: '' }).problem).toEqual(problem);
+    expect(gsm8k.answerRow({ ...ROW, gold: 5, completion: '' }).problem.gold).toBe('5');
   });
 
   test('a reflection that names the number leaks it', () => {

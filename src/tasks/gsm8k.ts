@@ -8,7 +8,7 @@
  */
 import type { Problem, Verdict } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
-import { idOf, refuse, rowWith, textField } from './fields.ts';
+import { idOf, isDataRow, refuse, rowWith, textField } from './fields.ts';
 import { PLAIN, plainPrompts } from './plain-prompts.ts';
 import { bareNumber, finalNumber, numbersOf } from './verify/final-number.ts';
 import { equal, ofDecimal, negate, show, type Rational } from './verify/math-answer/rational.ts';
@@ -63,8 +63,9 @@ function parseRow(row: unknown): Gsm8kProblem {
   return { id: idOf(fields, 'id', 'gsm8k', question), question, gold: readGold('answer', answer) };
 }
 
-/** `{gold}`: a number, or a worked answer that ends in `#### number`. */
+/** `{gold}`: a number, or a worked answer that ends in `#### number`; or a row of the data set. */
 function answered(row: unknown): Gsm8kProblem {
+  if (isDataRow(row, 'question')) return parseRow(row);
   const fields = rowWith(row, ['gold']);
   const { gold } = fields;
   const text =

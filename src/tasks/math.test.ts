@@ -72,6 +72,11 @@ describe('math', () => {
     }
   });
 
+  test('a row of answers may be one of the data set', () => {
+    expect(math.answerRow({ ...ROW, completion: '' }).problem).toEqual(problem);
+    expect(() => math.answerRow({ completion: '' })).toThrow('row: expected gold, got completion');
+  });
+
   test('a formula in a reflection that is the answer leaks it', () => {
     const leaks = (reflection: string): boolean =>
       math.answersIn(problem, reflection).some((answer) => math.verify(problem, answer).ok);

@@ -8,7 +8,7 @@
  */
 import type { Problem, Verdict } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
-import { idOf, refuse, rowWith, textField, type Fields } from './fields.ts';
+import { idOf, isDataRow, refuse, rowWith, textField, type Fields } from './fields.ts';
 import { PLAIN, plainPrompts } from './plain-prompts.ts';
 import { extractAnswer, formulasOf, lastBoxed } from './verify/math-answer/extract.ts';
 import { sameMathAnswer } from './verify/math-answer/math-answer.ts';
@@ -87,8 +87,9 @@ function ofSolution(fields: Fields): string {
   );
 }
 
-/** `{gold}`: an answer, or a text with the answer in a box. */
+/** `{gold}`: an answer, or a text with the answer in a box; or a row of the data set. */
 function answered(row: unknown): MathProblem {
+  if (isDataRow(row, 'problem')) return parseRow(row);
   const fields = rowWith(row, ['gold']);
   const gold = readGold(fields, 'gold');
   const problem = typeof fields['problem'] === 'string' ? fields['problem'] : '';
