@@ -11,7 +11,7 @@ import type { Task } from '../method/task.ts';
 import { idOf, isDataRow, refuse, rowWith, textField } from './fields.ts';
 import { PLAIN, plainPrompts } from './plain-prompts.ts';
 import { bareNumber, finalNumber, numbersOf } from './verify/final-number.ts';
-import { equal, ofDecimal, negate, show, type Rational } from './verify/math-answer/rational.ts';
+import { add, equal, ofDecimal, negate, show, type Rational } from './verify/math-answer/rational.ts';
 
 export interface Gsm8kProblem extends Problem {
   question: string;
@@ -48,7 +48,7 @@ function verify({ gold }: Gsm8kProblem, answer: string): Verdict {
   if (number === undefined) {
     return { ok: false, class: 'no answer', why: `expected a number after ${MARK}, got none` };
   }
-  const isRight = equal(number, goldNumber(gold) ?? { num: 0n, den: 0n });
+  const isRight = equal(number, goldNumber(gold));
   return isRight
     ? { ok: true }
     : { ok: false, class: 'wrong answer', why: `expected ${gold}, got ${show(number)}` };
@@ -84,14 +84,14 @@ function readGold(field: string, text: string): string {
 }
 
 /** As `show` of a fraction writes it. */
-function goldNumber(gold: string): Rational | undefined {
+function goldNumber(gold: string): Rational {
   const [above = '', below = '1'] = gold.replace('-', '').split('/');
   const size = { num: ofDecimal(above).num, den: ofDecimal(below).num };
   return gold.startsWith('-') ? negate(size) : size;
 }
 
 function known({ gold }: Gsm8kProblem): { answer: string; ok: boolean }[] {
-  const next = show(bareNumber(`${gold} + 1`) ?? { num: 0n, den: 1n });
+  const next = show(add(goldNumber(gold), { num: 1n, den: 1n }));
   return [
     { answer: `So that is it.\n${MARK} ${gold}`, ok: true },
     { answer: `First ${next}, then less. The answer is \\boxed{${gold}}.`, ok: true },

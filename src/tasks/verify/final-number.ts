@@ -6,9 +6,11 @@
  *   3. else after the last "answer is" or "Answer:";
  *   4. else the last number of the text.
  *
- * 1 and 4 are the `strict-match` and `flexible-extract` of EleutherAI's lm-evaluation-harness (tasks/gsm8k/gsm8k.yaml).
- * Where a place states something that is no number, the next one counts. Currency signs, thousands commas, percent signs
- * and units are dropped; fractions and mixed numbers are read.
+ * A statement is its one number, as a fraction or with words too (`1/2`, `3 million`); of `9 * 2 = 18` it is what stands
+ * after the sign; of anything else it is the first number: nothing is calculated. Where a place states something that is
+ * no number, the next one counts. Currency signs, thousands commas, percent signs and units are dropped.
+ * 1 and 4 are close to `strict-match` and `flexible-extract` of EleutherAI's lm-evaluation-harness
+ * (tasks/gsm8k/gsm8k.yaml). Departures: of several `####` the last counts, not the first; the side after a `=`.
  */
 import type { Answer } from './math-answer/expression.ts';
 import { exactForm, DivisionByZero, rationalOf } from './math-answer/exact.ts';
@@ -65,12 +67,29 @@ function afterHashes(text: string): string | undefined {
   return found.at(-1)?.[1]?.trim();
 }
 
-/** The value of a statement that is one, else the first number in it. */
+/** The value of a statement that is one number, else the first number in it. */
 function numberIn(statement: string): Rational | undefined {
-  return valueOf(statement) ?? numbersOf(statement)[0];
+  return valueOf(statement) ?? numbersOf(withPlainNumbers(statement))[0];
+}
+
+const FRACTION = /\\[dtc]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))/g;
+
+/** LaTeX's fractions as 1/2, and commas between thousands. */
+function withPlainNumbers(statement: string): string {
+  return statement
+    .replaceAll(FRACTION, (_, a: string, b: string, c: string, d: string) => ` ${a ?? b}/${c ?? d} `)
+    .replaceAll(/(?<=\d)(?:\{,\}|,?\\[,! ]| )(?=\d{3}(?!\d))/g, ',');
+}
+
+/** Whether a statement, or what stands after its last `=`, holds one number and nothing is done with it. */
+function isOneNumber(statement: string): boolean {
+  // m^2 is a unit.
+  const side = (withPlainNumbers(statement).split('=').at(-1) ?? '').replaceAll(/\^\{?\d\}?/g, '');
+  return numbersOf(side).length === 1 && !side.includes('!');
 }
 
 function valueOf(statement: string): Rational | undefined {
+  if (!isOneNumber(statement)) return undefined;
   for (const answer of readings(statement.replace(/\.$/, ''))) {
     const value = rationalIn(answer);
     if (value !== undefined) return value;

@@ -23,7 +23,7 @@ import { MINUS_ONE, rational, TooLarge } from './rational.ts';
 const DIGITS = 10;
 const POINTS = 8;
 const MIN_POINTS = 3;
-/** Characters of a fraction that may be the value of something without an exact form: sin 30 degrees is 1/2. */
+/** Characters of a fraction that may be the value of something without an exact form: sin(pi/6) is 1/2. */
 const MAX_FRACTION_LENGTH = 8;
 /** Of a list, set or union; bounds the pairs that are compared. */
 const MAX_ITEMS = 60;

@@ -16,6 +16,8 @@ const MAX_BARE_LENGTH = 200;
 const FORMULA =
   /\$\$((?:\\.|[^$\\]){1,1000})\$\$|\$((?:\\.|[^$\\]){1,1000})\$|\\\(([\s\S]{1,1000}?)\\\)|\\\[([\s\S]{1,1000}?)\\\]/g;
 const MAX_SENTENCE = 500;
+/** Of a text between two boxes of one list. */
+const MAX_BETWEEN = 60;
 /** Characters at the end of a completion that are searched: where answers stand. Bounds the time. */
 const MAX_SEARCHED = 20_000;
 
@@ -60,16 +62,16 @@ export function lastBoxed(completion: string): string | undefined {
     const box = boxes[i];
     const next = boxes[i + 1];
     if (box === undefined) break;
-    if (
-      next !== undefined &&
-      !/^[\s,;$]*(?:\\[()]|\\text\{|\\quad|and|or|\}|[\s,;$])*$/.test(
-        text.slice(box.end, next.start).slice(0, 60),
-      )
-    )
-      break;
+    if (next !== undefined && !joinsBoxes(text.slice(box.end, next.start))) break;
     insides.unshift(box.inside);
   }
   return insides.length === 0 ? undefined : [...new Set(insides.map((inside) => inside.trim()))].join(', ');
+}
+
+/** Whether a text between two boxes makes them one list: a comma, `and` or `or`, and nothing else. */
+function joinsBoxes(between: string): boolean {
+  const bare = between.slice(0, MAX_BETWEEN).replaceAll(/\\[() ,;!]|\\text\{|\\q?quad|[\s$}]/g, ' ');
+  return between.length <= MAX_BETWEEN && /^ *(?:[,;] *(?:and|or)?|and|or) *$/.test(bare);
 }
 
 /** From each opening brace to the one that closes it, in one pass. */
@@ -105,6 +107,9 @@ export function afterAnswerIs(text: string): string | undefined {
   // "the answer is x = $5$" begins before its formula.
   if (formula !== undefined && /^[\s*]*$/.test(between)) return insideOf(formula);
   const sentence = (rest.split(/\n|\.\s|\.$/, 1)[0] ?? '').replaceAll('**', '').trim();
+  const [beginning] = sentence.split(/,?\s(?:which|because|since|as)\b/, 1);
+  // "5, which is prime" states what it begins with.
+  if (beginning !== sentence && /^\\?[-−$]*\d/.test(sentence)) return beginning;
   return sentence === '' ? undefined : (endOfStatement(sentence) ?? sentence);
 }
 

@@ -88,6 +88,8 @@ const PLAIN: readonly (readonly [string, string])[] = [
 
 const NUMBER = /\d+(?:\.\d*)?|\.\d+/y;
 const NUMBER_WITH_COMMAS = /\d{1,3}(?:(?:,\\!\s*|\\!,|,|\{,\}|\\,\s*|\\ | )\d{3})+(?!\d)(?:\.\d+)?/y;
+/** 1.5e3, 2e3; but 2e-3 is a product and a difference, and 4E3 may have base 16. */
+const SCIENTIFIC = /(?:(\d+\.\d+)[eE]([+-]?\d{1,3})|(\d+)e\+?(\d{1,3}))(?![\w^.])/y;
 const WORD = /[A-Za-z]+/y;
 const COMMAND = /\\([A-Za-z]+)\*?/y;
 
@@ -177,6 +179,12 @@ export function readTokens(source: string, thousands: boolean): Token[] {
       else spaced = true;
       continue;
     }
+    const scientific = match(SCIENTIFIC);
+    if (scientific !== null) {
+      const [, mantissa = '', exponent = '', whole = mantissa, power = exponent] = scientific;
+      tokens.push({ kind: 'number', digits: shifted(whole, Number(power)), spaced: wasSpaced });
+      continue;
+    }
     const digits = (thousands ? match(NUMBER_WITH_COMMAS) : null) ?? match(NUMBER);
     if (digits !== null) {
       tokens.push({ kind: 'number', digits: digits[0].replaceAll(/[^\d.]/g, ''), spaced: wasSpaced });
@@ -205,6 +213,16 @@ export function readTokens(source: string, thousands: boolean): Token[] {
     at += plain[0].length;
   }
   return tokens;
+}
+
+/** The digits of a number times a power of ten. */
+function shifted(digits: string, power: number): string {
+  const [whole = '', fraction = ''] = digits.split('.');
+  const point = whole.length + power;
+  const all = (whole + fraction).padStart(whole.length + fraction.length - Math.min(point, 0), '0');
+  const place = Math.max(point, 0);
+  const padded = all.padEnd(place, '0');
+  return place >= padded.length ? padded : `${padded.slice(0, place)}.${padded.slice(place)}`;
 }
 
 /** The index of the brace that closes the one at `open`. */

@@ -107,6 +107,10 @@ const SAME: readonly (readonly [string, string])[] = [
   ['5.0', '5'],
   ['1.2\\times 10^{5}', '120000'],
   ['5 million', '5000000'],
+  ['1.5e3', '1500'],
+  ['1.5e-3', '0.0015'],
+  ['2e3', '2000'],
+  ['2e-3', '2e - 3'],
   ['7:32', '7/32'],
   ['1:2:3', '2:4:6'],
   ['|x|', '\\sqrt{x^2}'],
@@ -190,6 +194,14 @@ const SAME: readonly (readonly [string, string])[] = [
 ];
 
 const DIFFERENT: readonly (readonly [string, string])[] = [
+  ['30', '5\\text{ feet }6\\text{ inches}'],
+  ['11', '5\\text{ feet} + 6\\text{ inches}'],
+  ['900', '18 dollars 50 cents'],
+  ['6', '18\\text{ m}/3'],
+  ['5', '5\\text{ or more}'],
+  ['5', '5\\text{ is wrong}'],
+  ['1,000', '1, 0'],
+  ['4E3_{16}', '4000'],
   ['0.333', '1/3'],
   ['0.333333', '1/3'],
   ['3.14', '\\pi'],

@@ -3,7 +3,7 @@
  *
  * Two texts are the same answer when they are the same once layout is removed, when both name the same choice
  * ((B), \text{B}), or when both can be read (`parse.ts`) and what they say is equal (`compare.ts`). A text with a comma
- * before three digits is read both ways, as 1,000 and as 1 and 000, and any two readings may agree.
+ * before three digits is read both ways, as 1,234 and as 1 and 234, and any two readings may agree.
  * Pure and bounded: nothing is evaluated as code, lengths and sizes are capped, nothing throws.
  * Rules were chosen beside Math-Verify (Hugging Face), the grader of PRM800K (OpenAI) and that of MATH (Hendrycks et al.,
  * arXiv 2103.03874); docs/tasks.md lists them and where they differ.
@@ -34,7 +34,9 @@ export function sameMathAnswer(first: string, second: string): boolean {
 
 /** What a text can be read as: none, one, or with and without commas inside numbers. Never throws. */
 export function readings(text: string): Answer[] {
-  const ways = /\d\s*(?:,|\{,\}|\\,|\\!|\\ | )[\s!\\]*\d{3}/.test(text) ? [true, false] : [true];
+  const group = /\d\s*(?:,|\{,\}|\\,|\\!|\\ | )[\s!\\]*(\d)\d{2}/.exec(text);
+  // No item of a list begins with a zero: 1,000 is not 1 and 0.
+  const ways = group !== null && group[1] !== '0' ? [true, false] : [true];
   return ways.flatMap((thousands) => {
     try {
       return [parseAnswer(text, thousands)];

@@ -10,7 +10,7 @@
  *   factor   = atom { "!" | "'" | degree } [ "^" exponent ]
  *
  * A whole number right before a fraction of whole numbers is a mixed number. Words after a value are its unit and are
- * dropped. `a \pm b` is both of its values: the answer is read once for each choice of signs; with a \mp beside it the
+ * dropped, and nothing is multiplied or added after them: 5 feet 6 inches is neither 30 nor 11. `a \pm b` is both of its values: the answer is read once for each choice of signs; with a \mp beside it the
  * two go together.
  * Throws `Unreadable`, and `TooLarge` from numbers.
  */
@@ -77,6 +77,8 @@ const CLOSING: ReadonlyMap<string, string> = new Map([
 const OPENS = new Set(CLOSING.keys());
 const CLOSES = new Set(CLOSING.values());
 const MATRICES = new Set(['pmatrix', 'bmatrix', 'matrix', 'Bmatrix', 'array', 'smallmatrix']);
+/** What words begin with that say something about the value before them: `5 \text{ or more}`. */
+const NO_UNIT = /^(?:or|and|but|is|are|not|if|unless|to) /;
 /** Letters that name a function when an opening parenthesis follows. */
 const FUNCTION_LETTERS = new Set(['f', 'g']);
 
@@ -94,6 +96,8 @@ class Parser {
   #depth = 0;
   /** Open bars: inside them a bar closes. */
   #bars = 0;
+  /** Whether the product that was read last ends in a unit. */
+  #endsInUnit = false;
 
   constructor(tokens: Token[]) {
     this.#tokens = [...tokens];
@@ -292,6 +296,8 @@ class Parser {
     const first = this.#take('-') ? true : (this.#take('+'), false);
     terms.push(first ? negative(this.#product()) : this.#product());
     for (;;) {
+      if (this.#endsInUnit && (this.#isSign('+') || this.#isSign('-')))
+        throw new Unreadable('a term after a unit');
       if (this.#take('+')) terms.push(this.#product());
       else if (this.#take('-')) terms.push(negative(this.#product()));
       else break;
@@ -304,7 +310,9 @@ class Parser {
   #product(): Expression {
     const factors: Expression[] = [this.#signedFactor()];
     for (;;) {
-      this.#dropUnits();
+      this.#endsInUnit = this.#dropUnits();
+      if (this.#endsInUnit && (this.#isSign('*') || this.#isSign('/') || this.#startsFactor()))
+        throw new Unreadable('a factor after a unit');
       if (this.#take('*')) factors.push(this.#signedFactor());
       else if (this.#take('/')) factors.push(reciprocal(this.#signedFactor()));
       else if (this.#isSign('%') && this.#startsFactorAt(this.#at + 1))
@@ -552,13 +560,15 @@ class Parser {
     return of;
   }
 
-  /** Words after a value, and what they are raised to: `cm^2`, `\text{ inches}^2`. */
-  #dropUnits(): void {
+  /** Words after a value, and what they are raised to: `cm^2`, `\text{ inches}^2`. Whether there were any. */
+  #dropUnits(): boolean {
+    const start = this.#at;
     for (;;) {
       const token = this.#peek();
       const slash =
         token?.kind === 'sign' && token.sign === '/' && this.#tokens[this.#at + 1]?.kind === 'text';
-      if (token?.kind !== 'text' && !slash) return;
+      if (token?.kind !== 'text' && !slash) return this.#at > start;
+      if (token?.kind === 'text' && NO_UNIT.test(token.text)) throw new Unreadable('words that are no unit');
       this.#at += slash ? 2 : 1;
       if (this.#take('^')) this.#argument(true);
     }
