@@ -46,6 +46,9 @@ describe('chosenOption', () => {
     expect(chosenOption('B. Vitamin C', vitamins)).toBe(1);
     expect(chosenOption('(B) vitamin c.', vitamins)).toBe(1);
     expect(chosenOption('A. Vitamin C', vitamins)).toBe(2);
+    const lines = ['Route A and *B*', '$5$ for `C`'];
+    expect(chosenOption('B. $5$ for `C`', lines)).toBe(1);
+    expect(chosenOption('(A) Route A and *B*', lines)).toBe(0);
   });
 
   test.each([

@@ -140,11 +140,11 @@ function readChoice(text: string, options: readonly string[]): number | undefine
   const cleaned = unwrapped(text);
   const alone = /^\(?([A-Za-z])\)?[.:]?$/.exec(cleaned)?.[1];
   if (alone !== undefined) return indexOf(alone, options.length);
-  const place = options.findIndex((option) => sameOption(option, cleaned));
+  const place = options.findIndex((option) => sameOption(unwrapped(option), cleaned));
   if (place >= 0) return place;
   const marked = beginsWithMark(text, options);
-  const isItsOption = marked !== undefined && sameOption(options[marked], cleaned.replace(MARK, ''));
-  return isItsOption ? marked : undefined;
+  const itsOption = unwrapped(options[marked ?? BEYOND] ?? '');
+  return sameOption(itsOption, cleaned.replace(MARK, '')) ? marked : undefined;
 }
 
 /** `(B) `, `B. `, `B) ` or `B: `. */
