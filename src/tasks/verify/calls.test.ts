@@ -4,6 +4,8 @@ import { makeRng } from '../../lib/rng.ts';
 import type { Call, ParsedCalls } from './call-styles/call.ts';
 import { makeValue } from './call-styles/fuzz-testing.ts';
 import { python } from './call-styles/python.ts';
+import { STYLES } from './call-styles/styles.ts';
+import type { StyleName } from './call-styles/styles.ts';
 import { judgeCalls } from './calls.ts';
 import type { CallRules, Wanted } from './calls.ts';
 import { parseJson } from './json-values.ts';
@@ -257,5 +259,69 @@ describe('a change to right calls has its class', () => {
           expect(classOf(of, change(of), rules)).toBe(expected);
       }),
     );
+  });
+});
+
+describe('under bfcl, where nothing is wanted, a call that cannot be read is one', () => {
+  const verdict = (style: StyleName, answer: string): string => {
+    const parsed = STYLES[style].parse(answer);
+    expect(parsed.ok, answer).toBe(false);
+    const judged = judgeCalls(parsed, accepted(), TOOLS, 'bfcl');
+    return judged.ok ? 'ok' : judged.class;
+  };
+
+  test.each([
+    '[f(a=1+2)]',
+    '(f(a=3))',
+    '[(f(a=3)), g()]',
+    '[g .h()]',
+    '[f(a=not 3)]',
+    '[f(a=~3)]',
+    '[f(a=-(3))]',
+    '[f(a=3j)]',
+    '[f(a={1: "v"})]',
+    '[f(a=...)]',
+    '[f(a=b"x")]',
+    '[f(*x, a=1)]',
+    '[f(**x)]',
+    '[f(a=x[0])]',
+    'f(a=2 * 3, b=1e999)',
+  ])('in Python, %s', (answer) => {
+    expect(verdict('python', answer)).toBe('tool choice');
+  });
+
+  test.each([
+    '[f(a=1 2)]',
+    '[f(a=1',
+    'I call f(a=1+2)',
+    '[f(a=1+)]',
+    '[f(a=05+1)]',
+    '[f(a=1+2)] and more',
+    '(f(a=1+1), g())',
+    '[f(a=1+1)](b=2)',
+  ])('but %s is none', (answer) => {
+    expect(verdict('python', answer)).toBe('ok');
+  });
+
+  const CALL = '{"name": "f", "arguments": {"a": 1}}';
+  test.each<[StyleName, string]>([
+    ['json', `${CALL}\n${CALL}`],
+    ['json', '{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}'],
+    ['xlam', '{"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}'],
+    ['json', '{"name": "f", "arguments": {"a": NaN, "b": [-Infinity, 1e999]}}'],
+    ['hermes', '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>'],
+    ['hermes', `<tool_call>{"name": </tool_call><tool_call>${CALL}</tool_call>`],
+  ])('in the style %s, %s', (style, answer) => {
+    expect(verdict(style, answer)).toBe('tool choice');
+  });
+
+  test.each<[StyleName, string]>([
+    ['json', `${CALL}\n{"name": "f"`],
+    ['json', `${CALL}]`],
+    ['xlam', '{"name": "f", "parameters": {"a": 1}}'],
+    ['json', '{"type": "function", "function": {"name": "f"}}'],
+    ['hermes', '<tool_call>{"name": "f"}</tool_call>'],
+  ])('but in the style %s, %s is none', (style, answer) => {
+    expect(verdict(style, answer)).toBe('ok');
   });
 });

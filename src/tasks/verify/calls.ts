@@ -10,7 +10,7 @@
  * The class of a wrong answer: `format` when no call can be read from it; `tool choice` when the number or the names
  * of the calls are wrong, also a call where none is wanted; `parameter name` when a parameter is missing or not
  * wanted; else `parameter value`. Under bfcl an answer that cannot be read calls nothing, and that is right where no
- * call is wanted.
+ * call is wanted, unless it is plainly a call.
  */
 import type { Verdict } from '../../method/episode.ts';
 import { checkBfcl, missing, unexpected, wrongTool, wrongValue } from './bfcl.ts';
@@ -43,8 +43,11 @@ export function judgeCalls(
   }
   const isNone = ('gold' in wanted ? wanted.gold : wanted.accepted).length === 0;
   if (!parsed.ok) {
-    const isRight = isNone && (rules === 'bfcl' || !parsed.tried);
-    return isRight ? { ok: true } : wrong('format', parsed.why);
+    if (!isNone) return wrong('format', parsed.why);
+    if (rules === 'bfcl' && parsed.isCall === true) {
+      return wrong('tool choice', `expected no call, got one that cannot be read: ${parsed.why}`);
+    }
+    return rules === 'bfcl' || !parsed.tried ? { ok: true } : wrong('format', parsed.why);
   }
   const isExact = 'gold' in wanted;
   const accepted = isExact ? wanted.gold.map((call) => asAccepted(call, tools, rules)) : wanted.accepted;

@@ -5,7 +5,10 @@
  * True, False, None, lists, tuples, dicts, and a sign before a number. As BFCL reads them, a bare name is its own
  * text, a call as an argument is its text, or a dict {name: arguments} where it has keyword arguments, and positional
  * arguments are counted but not read as parameters. `**{"any key": 1}` gives arguments whose names are no Python
- * names. f-strings, bytes, complex numbers, operators, subscripts, lambdas and comprehensions are refused.
+ * names. f-strings, bytes, complex numbers, operators, subscripts, lambdas and comprehensions are refused. Whether a text
+ * that is refused is a list of calls all the same, with arguments that BFCL evaluates, is asked of a loose reader, whose
+ * values say nothing: arithmetic, `not` and `~`, bytes, complex numbers, `...`, subscripts, dicts with any key, starred
+ * arguments, a call in parentheses, white space around the dots of a name.
  * Python's grammar: https://docs.python.org/3/reference/lexical_analysis.html
  */
 import { MAX_DEPTH, MAX_DIGITS, ReadError, toNumber, tryRead } from './json-values.ts';
@@ -39,6 +42,17 @@ export function parsePythonCalls(text: string): Read<PythonCall[]> {
   });
 }
 
+/** Whether a text is one list of calls whose values need not be literals. */
+export function areCallsInPython(text: string): boolean {
+  const read = tryRead(() => {
+    const reader = new PythonReader(text, 0, true);
+    const calls = reader.sequence('[', ']', () => reader.call(0));
+    reader.skipBlank();
+    return { value: calls.length > 0, end: reader.at };
+  });
+  return read.ok && read.value && read.end === text.length;
+}
+
 /** Letters, digits and underscores of any script, dots between; also "-", which names of APIs have. */
 const NAME = /[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*/uy;
 const CALL_NAME =
@@ -47,6 +61,11 @@ const INTEGER =
   /0[xX](?:_?[\da-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|0(?:_?0)*(?![\d_.eEjJ])|[1-9](?:_?\d)*(?![\d_.eEjJ])/y;
 const FLOAT = /(?:(?:\d(?:_?\d)*)?\.\d(?:_?\d)*|\d(?:_?\d)*\.?)(?:[eE][+-]?\d(?:_?\d)*)?/y;
 const STRING_START = /([rRuU]?)("""|'''|"|')/y;
+/** What the loose reader knows beside: what stands before a value, between two values, and in a name. */
+const LOOSE_STRING_START = /((?:[bB][rR]?|[rR][bB])(?="|'))/y;
+const PREFIX = /[~+-]|not\b/y;
+const OPERATOR = /\*\*|\/\/|<<|>>|[-+*/%@|&^]/y;
+const SPACED_DOT = /[ \t]*\.[ \t]*/y;
 const COMMENT = /#[^\n]*/y;
 const CONSTANTS: ReadonlyMap<string, Value> = new Map<string, Value>([
   ['True', true],
@@ -74,15 +93,25 @@ class PythonReader {
   /** Whether a comma stood before the closing bracket of the sequence that was read last. */
   hasLastComma = false;
 
-  constructor(text: string, at: number) {
+  readonly isLoose: boolean;
+
+  constructor(text: string, at: number, isLoose = false) {
     this.text = text;
     this.at = at;
+    this.isLoose = isLoose;
   }
 
   call(depth: number): PythonCall {
     this.checkDepth(depth);
     this.skipBlank();
+    if (this.isLoose && this.text.charAt(this.at) === '(') {
+      const [call, ...others] = this.sequence('(', ')', () => this.call(depth + 1));
+      return call === undefined || others.length > 0 || this.hasLastComma ? this.fail('a call') : call;
+    }
     const name = this.match(CALL_NAME)?.[0] ?? this.fail('the name of a function');
+    while (this.isLoose && this.match(SPACED_DOT) !== undefined) {
+      if (this.match(CALL_NAME) === undefined) this.fail('a name');
+    }
     this.skipBlank();
     if (this.text.charAt(this.at) !== '(') this.fail(`"(" after ${name}`);
     const given = new Map<string, Value>();
@@ -92,8 +121,14 @@ class PythonReader {
       if (this.text.startsWith('**', this.at)) {
         this.at += 2;
         const unpacked = this.value(depth + 1);
+        if (this.isLoose) return undefined;
         if (!isDict(unpacked)) return this.fail('a dict after "**"');
         for (const [key, value] of unpacked) given.set(key, value);
+        return undefined;
+      }
+      if (this.isLoose && this.text.charAt(this.at) === '*') {
+        this.at++;
+        this.value(depth + 1);
         return undefined;
       }
       const key = this.tryKey();
@@ -121,8 +156,24 @@ class PythonReader {
   }
 
   value(depth: number): Value {
+    const value = this.operand(depth);
+    if (!this.isLoose) return value;
+    for (this.skipBlank(); this.match(OPERATOR) !== undefined; this.skipBlank()) this.operand(depth);
+    return value;
+  }
+
+  /** A value, and for the loose reader one between two operators. */
+  operand(depth: number): Value {
     this.checkDepth(depth);
     this.skipBlank();
+    if (this.isLoose) {
+      if (this.match(PREFIX) !== undefined) return this.operand(depth + 1);
+      if (this.text.startsWith('...', this.at)) {
+        this.at += 3;
+        return null;
+      }
+      this.match(LOOSE_STRING_START);
+    }
     const character = this.text.charAt(this.at);
     if (character === '[') return this.sequence('[', ']', () => this.value(depth + 1));
     if (character === '{') return this.dict(depth);
@@ -145,6 +196,10 @@ class PythonReader {
     if (name === undefined) return this.fail('a value');
     const end = this.at;
     this.skipBlank();
+    if (this.isLoose && this.text.charAt(this.at) === '[') {
+      this.sequence('[', ']', () => this.value(depth + 1));
+      return name;
+    }
     if (this.text.charAt(this.at) === '(' || this.text.charAt(this.at) === '.') {
       this.at = start;
       const call = this.call(depth + 1);
@@ -161,12 +216,12 @@ class PythonReader {
     this.sequence('{', '}', () => {
       const start = this.at;
       const key = this.value(depth + 1);
-      if (typeof key !== 'string')
+      if (typeof key !== 'string' && !this.isLoose)
         throw new ReadError(start, 'expected a string as the key of a dict, got another value');
       this.skipBlank();
       if (this.text.charAt(this.at) !== ':') this.fail('":" after a key');
       this.at++;
-      entries.set(key, this.value(depth + 1));
+      entries.set(String(key), this.value(depth + 1));
       return undefined;
     });
     return entries;
@@ -202,6 +257,13 @@ class PythonReader {
 
   number(): bigint | number {
     const start = this.at;
+    if (this.isLoose) {
+      const digits = this.match(INTEGER)?.[0] ?? this.match(FLOAT)?.[0] ?? this.fail('a number');
+      const isComplex = this.match(/[jJ]/y) !== undefined;
+      const hasZeros = /^0[\d_]*[1-9]/.test(digits) && /^[\d_]+$/.test(digits);
+      if ((hasZeros && !isComplex) || /[\p{L}\d_.]/u.test(this.text.charAt(this.at))) this.fail('a number');
+      return 0n;
+    }
     const integer = this.match(INTEGER)?.[0].replaceAll('_', '');
     let value: bigint | number;
     if (integer === undefined) {

@@ -15,9 +15,12 @@ export interface Call {
 
 /**
  * `calls` may be empty: the text says that no tool is to be called. Where it is not ok, `tried` says whether the text
- * seems to hold a call that cannot be read; where it is false, there is no sign of a call.
+ * seems to hold a call that cannot be read; where it is false, there is no sign of a call. `isCall`: it is plainly a
+ * call, or several, whole but in a form or with a value that is not read.
  */
-export type ParsedCalls = { ok: true; calls: Call[] } | { ok: false; tried: boolean; why: string };
+export type ParsedCalls =
+  | { ok: true; calls: Call[] }
+  | { ok: false; tried: boolean; isCall?: boolean; why: string };
 
 export interface CallStyle {
   parse(text: string): ParsedCalls;
@@ -28,8 +31,8 @@ export interface CallStyle {
 /** What is rendered where a style has no sign for "no call". */
 export const NO_CALL = 'None of the tools fits.';
 
-export function notParsed(why: string): ParsedCalls {
-  return { ok: false, tried: true, why };
+export function notParsed(why: string, isCall = false): ParsedCalls {
+  return { ok: false, tried: true, isCall, why };
 }
 
 export function noCall(why: string): ParsedCalls {

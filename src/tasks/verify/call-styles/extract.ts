@@ -29,6 +29,37 @@ export function afterThinking(text: string): string {
 
 /** The calls of the one candidate in a text, or of several side by side where the form allows it. */
 export function parseJsonCalls(text: string, form: JsonForm): ParsedCalls {
+  const parsed = readJsonCalls(text, form);
+  return parsed.ok ? parsed : { ...parsed, isCall: areCalls(text, form) };
+}
+
+/** Numbers that JSON readers of other languages know. */
+export const OTHER_NUMBER = /-?\b(?:NaN|Infinity)\b|(?<=\d)[eE]\+?\d{3,}/g;
+
+/** Whether all the JSON in a text is calls, be they several, as OpenAI's interface has them, or with NaN in them. */
+function areCalls(text: string, form: JsonForm): boolean {
+  const plain = text.replaceAll(OTHER_NUMBER, '0');
+  const found = findJson(plain);
+  return (
+    found.ok &&
+    found.values.length > 0 &&
+    found.values.every(
+      ({ value }) => itemsOf(value).length > 0 && itemsOf(value).every((item) => isCall(item, form)),
+    ) &&
+    !closesAfter(plain, found.values.at(-1)?.end ?? 0)
+  );
+}
+
+/** A call, or `{"type": "function", "function": {"name": ..., "arguments": ...}}`. */
+export function isCall(value: Value, form: Omit<JsonForm, 'several'>): boolean {
+  if (typeof readCall(value, form) !== 'string') return true;
+  const inner = isDict(value) ? value.get('function') : undefined;
+  return isDict(inner) && typeof inner.get('name') === 'string' && inner.has('arguments');
+}
+
+const closesAfter = (text: string, end: number): boolean => /^\s*[\]}]/.test(text.slice(end));
+
+function readJsonCalls(text: string, form: JsonForm): ParsedCalls {
   const found = findJson(text);
   if (!found.ok) return notParsed(found.why);
   const [first] = found.values;
@@ -45,8 +76,7 @@ export function parseJsonCalls(text: string, form: JsonForm): ParsedCalls {
     calls.push(...read);
     end = candidate.end;
   }
-  if (/^\s*[\]}]/.test(text.slice(end)))
-    return notParsed(`at ${end}: expected no more brackets, got one that closes`);
+  if (closesAfter(text, end)) return notParsed(`at ${end}: expected no more brackets, got one that closes`);
   return { ok: true, calls };
 }
 
@@ -69,15 +99,18 @@ export function findJson(
 
 /** The calls that a value is: a call, a list of calls, or {"tool_calls": list of calls}; else why it is none. */
 export function readCalls(value: Value, form: JsonForm): Call[] | string {
-  const inner = isDict(value) && value.size === 1 ? value.get('tool_calls') : undefined;
-  const items = isList(inner) ? inner : isList(value) ? value : [value];
   const calls: Call[] = [];
-  for (const item of items) {
+  for (const item of itemsOf(value)) {
     const call = readCall(item, form);
     if (typeof call === 'string') return call;
     calls.push(call);
   }
   return calls;
+}
+
+function itemsOf(value: Value): readonly Value[] {
+  const inner = isDict(value) && value.size === 1 ? value.get('tool_calls') : undefined;
+  return isList(inner) ? inner : isList(value) ? value : [value];
 }
 
 /** Keys beside the name and the arguments are passed over. */

@@ -7,14 +7,24 @@
  *
  * A text without the opening tag calls nothing. The form is that of the chat templates of these models.
  */
-import { readJson, skipSpace } from '../json-values.ts';
+import { parseJson, readJson, skipSpace } from '../json-values.ts';
 import { NO_CALL, noCall, notParsed } from './call.ts';
 import type { Call, CallStyle } from './call.ts';
-import { afterThinking, readCall, writeCall } from './extract.ts';
+import { afterThinking, isCall, OTHER_NUMBER, readCall, writeCall } from './extract.ts';
 
 const OPEN = '<tool_call>';
 const CLOSE = '</tool_call>';
 const FORM = { nameKeys: ['name'], argumentKeys: ['arguments'] };
+
+/** Whether a block between tags is a whole call, where another is none. */
+function holdsCall(text: string): boolean {
+  const blocks = text.split(OPEN).slice(1);
+  return blocks.some((block) => {
+    const end = block.indexOf(CLOSE);
+    const value = end < 0 ? undefined : parseJson(block.slice(0, end).replaceAll(OTHER_NUMBER, '0'));
+    return value?.ok === true && isCall(value.value, FORM);
+  });
+}
 
 export const hermes: CallStyle = {
   parse: (whole) => {
@@ -28,11 +38,12 @@ export const hermes: CallStyle = {
     }
     for (; at >= 0; at = text.indexOf(OPEN, at)) {
       const read = readJson(text, at + OPEN.length);
-      if (!read.ok) return notParsed(`at ${read.at}: ${read.why}`);
+      if (!read.ok) return notParsed(`at ${read.at}: ${read.why}`, holdsCall(text));
       const call = readCall(read.value, FORM);
-      if (typeof call === 'string') return notParsed(call);
+      if (typeof call === 'string') return notParsed(call, holdsCall(text));
       at = skipSpace(text, read.end);
-      if (!text.startsWith(CLOSE, at)) return notParsed(`at ${at}: expected ${CLOSE}, got another text`);
+      if (!text.startsWith(CLOSE, at))
+        return notParsed(`at ${at}: expected ${CLOSE}, got another text`, holdsCall(text));
       calls.push(call);
     }
     return { ok: true, calls };

@@ -6,7 +6,7 @@
  * `../python-literals.ts`.
  */
 import { writeFloat } from '../json-values.ts';
-import { parsePythonCalls } from '../python-literals.ts';
+import { areCallsInPython, parsePythonCalls } from '../python-literals.ts';
 import { isDict, isList, isTuple } from '../values.ts';
 import type { Dict, Value } from '../values.ts';
 import { noCall, notParsed } from './call.ts';
@@ -23,10 +23,11 @@ export const python: CallStyle = {
     const bare = trimFence(afterThinking(whole).trim().replace(LANGUAGE, ''));
     if (bare === '') return noCall('expected a call, got an empty text');
     const opened = bare.startsWith('[') ? bare : `[${bare}`;
-    const read = parsePythonCalls(opened.endsWith(']') ? opened : `${opened}]`);
+    const list = opened.endsWith(']') ? opened : `${opened}]`;
+    const read = parsePythonCalls(list);
     if (read.ok) return { ok: true, calls: read.value };
     return CALL_BEGUN.test(bare)
-      ? notParsed(`at ${read.at}: ${read.why}`)
+      ? notParsed(`at ${read.at}: ${read.why}`, areCallsInPython(list))
       : noCall('expected a call, got a text without one');
   },
   render: (calls) => `[${calls.map(writePythonCall).join(', ')}]`,
