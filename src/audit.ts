@@ -45,7 +45,7 @@ import { posedText } from './method/task.ts';
 import type { Mined } from './mine.ts';
 import type { Player, PlayerOptions, Try } from './player.ts';
 import { checkTemplate } from './text/check-template.ts';
-import type { TrainOptions } from './train.ts';
+import type { TrainOptions } from './train-options.ts';
 
 export type { AuditCheck } from './method/audit.ts';
 

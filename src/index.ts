@@ -39,4 +39,5 @@ export { mmluPro } from './tasks/mmlu-pro.ts';
 export { mmlu, withExamples } from './tasks/mmlu.ts';
 export { loadChatFormat } from './text/chat.ts';
 export { loadTokenizer } from './text/tokenizer.ts';
-export { defaultTrainOptions, train, type TrainOptions } from './train.ts';
+export { train } from './train.ts';
+export { defaultTrainOptions, type TrainOptions } from './train-options.ts';

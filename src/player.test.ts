@@ -6,7 +6,7 @@ import { failureOf } from './method/testing.ts';
 import { makePlayer, type Player, type Told } from './player.ts';
 import { START_MODEL } from './quickstart.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
-import { defaultTrainOptions } from './train.ts';
+import { defaultTrainOptions } from './train-options.ts';
 
 const problem: CountdownProblem = { id: 'p', nums: [3, 2, 1], target: 7 };
 const BYTE_LEVEL = fileURLToPath(new URL('../test/fixtures/tokenizers/byte-level', import.meta.url));

@@ -28,7 +28,8 @@ import { EXHIBITS, type Exhibit } from './exhibits.ts';
 import { makePlayer, type Player } from './player.ts';
 import { createRun, type Run } from './runs/run.ts';
 import { stepFields } from './step-fields.ts';
-import { defaultTrainOptions, train, type StepReport, type TrainOptions } from './train.ts';
+import { train, type StepReport } from './train.ts';
+import { defaultTrainOptions, type TrainOptions } from './train-options.ts';
 
 /** The start model for Countdown that ships with the package. */
 export const START_MODEL = EXHIBITS.countdown.model;

@@ -12,7 +12,8 @@ import { START_MODEL } from './quickstart.ts';
 import { createRun, openRun, readRun, type Run } from './runs/run.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { generateProblems } from './tasks/countdown-generator.ts';
-import { defaultTrainOptions, requireEnough, saveCheckpoint, train, type TrainOptions } from './train.ts';
+import { requireEnough, saveCheckpoint, train } from './train.ts';
+import { defaultTrainOptions, type TrainOptions } from './train-options.ts';
 
 const problems = generateProblems({ count: 40, split: 'rl', numbers: 3, seed: 5 });
 const directory = mkdtempSync(join(tmpdir(), 'train-'));

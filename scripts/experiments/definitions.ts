@@ -6,7 +6,7 @@
  */
 import type { ExhibitName } from '../../src/exhibits.ts';
 import { quickstartTrainOptions } from '../../src/quickstart.ts';
-import { defaultTrainOptions, type TrainOptions } from '../../src/train.ts';
+import { defaultTrainOptions, type TrainOptions } from '../../src/train-options.ts';
 
 export interface Arm {
   /** Of its results' files: an arm that several experiments have is run once. */

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { EXHIBITS, type Exhibit } from '../../src/exhibits.ts';
 import { runQuickstart } from '../../src/quickstart.ts';
-import type { TrainOptions } from '../../src/train.ts';
+import type { TrainOptions } from '../../src/train-options.ts';
 
 const { values } = parseArgs({
   options: {

@@ -9,7 +9,7 @@ import { planMemory } from '../engine/local/memory.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { readJsonl } from '../lib/jsonl.ts';
 import type { PlayerOptions } from '../player.ts';
-import type { TrainOptions } from '../train.ts';
+import type { TrainOptions } from '../train-options.ts';
 import { printLine, type Io } from './io.ts';
 import { bytesText, memoryRows } from './memory.ts';
 import { loraOf, usageError } from './options.ts';

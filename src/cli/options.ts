@@ -7,7 +7,7 @@ import type { LoraOptions } from '../engine/local/lora.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { Schedule } from '../schedule.ts';
 import { TOLD, type Told } from '../player.ts';
-import type { TrainOptions } from '../train.ts';
+import type { TrainOptions } from '../train-options.ts';
 
 const LARGEST_SEED = 2 ** 32 - 1;
 /** What the kernels' pool can hold. */

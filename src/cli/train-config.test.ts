@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { expect, test } from 'vitest';
 import { START_MODEL, quickstartTrainOptions } from '../quickstart.ts';
-import { defaultTrainOptions } from '../train.ts';
+import { defaultTrainOptions } from '../train-options.ts';
 import type { Io } from './io.ts';
 import { applyPreset, findPreset, sourcesOf } from './preset-options.ts';
 import { playerOptions } from './session.ts';

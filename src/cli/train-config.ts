@@ -14,7 +14,12 @@ import type { RunConfig } from '../runs/run.ts';
 import type { Choices } from '../method/choices.ts';
 import { defaultAdvantageOptions } from '../method/advantage.ts';
 import { defaultLossOptions } from '../method/loss-options.ts';
-import { checkTrainOptions, defaultTrainOptions, samplesProblems, type TrainOptions } from '../train.ts';
+import {
+  checkTrainOptions,
+  defaultTrainOptions,
+  samplesProblems,
+  type TrainOptions,
+} from '../train-options.ts';
 import { choiceFields, choicesOf, type ChoiceFlags } from './choice-options.ts';
 import {
   advantageOptionsOf,
@@ -197,16 +202,17 @@ const OPTION_NAMES = [
   ...Object.keys(defaultLossOptions()),
   ...Object.keys(defaultAdvantageOptions()),
   'estimator',
-  ...[
-    'refresh-every',
-    'train-tokens',
-    'retry-reward',
-    'retries-per-reflection',
-    'rounds',
-    'first-attempts',
-    'zero-variance',
-  ],
-  ...['distillation-rate', 'told', 'drop-attempt', 'shuffle-rewards'],
+  'refresh-every',
+  'train-tokens',
+  'retry-reward',
+  'retries-per-reflection',
+  'rounds',
+  'first-attempts',
+  'zero-variance',
+  'distillation-rate',
+  'told',
+  'drop-attempt',
+  'shuffle-rewards',
 ];
 
 /** Paths are made absolute: a run can be resumed from any folder. */

@@ -21,16 +21,9 @@ import { makePlayer, type Player } from '../player.ts';
 import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
 import { openTensorboard } from '../runs/tensorboard.ts';
 import { stepFields } from '../step-fields.ts';
-import {
-  defaultTrainOptions,
-  requireEnough,
-  samplesProblems,
-  saveCheckpoint,
-  train,
-  type LoopState,
-  type Material,
-  type TrainOptions,
-} from '../train.ts';
+import { requireEnough, saveCheckpoint, train, type LoopState } from '../train.ts';
+import { defaultTrainOptions, samplesProblems, type TrainOptions } from '../train-options.ts';
+import { type Material } from '../episode-source.ts';
 import { addChoiceOptions } from './choice-options.ts';
 import { dryRun } from './dry-run.ts';
 import { addAdvantageOptions, addLossOptions } from './loss-options.ts';
@@ -399,28 +392,27 @@ interface CollectedFailures extends Mined<Failure['problem']> {
 }
 
 async function collectFailures(
-  { failures: file, audited, train }: TrainConfig,
+  { failures: file, audited, train: options }: TrainConfig,
   problems: readonly Problem[],
   player: Player,
   progress: Progress,
 ): Promise<CollectedFailures> {
   if (file !== null) {
     // Whenever they were mined: here they are what training begins from.
-    const failures = loadFailures(file, player.task, player.engine.capabilities()).map(
-      ({ minedAt: _, ...failure }) => failure,
-    );
+    const failures = loadFailures(file, player.task, player.engine.capabilities());
+    for (const failure of failures) delete failure.minedAt;
     return { failures, attempts: 0, passed: 0, unscored: 0, error: null, counted: false };
   }
   // Where failures are only looked at by the audit, some do.
-  const needed = usesFailures(train) ? problems : problems.slice(0, audited ? AUDIT_PROBLEMS : 0);
+  const needed = usesFailures(options) ? problems : problems.slice(0, audited ? AUDIT_PROBLEMS : 0);
   progress.phase('mine failures', needed.length);
   const mined = await mine(player, needed, {
-    ...train.mining,
-    seed: train.seed,
+    ...options.mining,
+    seed: options.seed,
     onProgress: (done, failures) => progress.update(done, { failures }),
   });
   progress.end();
-  explainFew(mined, train);
+  explainFew(mined, options);
   return { ...mined, counted: true };
 }
 

@@ -169,7 +169,7 @@ export function checkLossReads(options: LossOptions): void {
   const defaults = defaultLossOptions();
   const unread = (names: readonly (keyof LossOptions)[], why: string): void => {
     for (const name of names) {
-      if (options[name] !== defaults[name]) fail(name, `its default ${why}`, String(options[name]));
+      if (options[name] !== defaults[name]) fail(name, `its default ${why}`, JSON.stringify(options[name]));
     }
   };
   if (lossType !== 'sapo')

@@ -16,7 +16,7 @@ import type { Task } from '../../src/method/task.ts';
 import { crossEntropyLoss } from '../../src/method/loss.ts';
 import { mine } from '../../src/mine.ts';
 import { makePlayer, type PlayerOptions } from '../../src/player.ts';
-import type { TrainOptions } from '../../src/train.ts';
+import type { TrainOptions } from '../../src/train-options.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 import { fewOf, mineWith, openStart, OPTIONS, playerOn, stateHash } from './testing.ts';
 

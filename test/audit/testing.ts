@@ -12,7 +12,7 @@ import { makePlayer, type Player, type PlayerOptions } from '../../src/player.ts
 import { quickstartTrainOptions, START_MODEL } from '../../src/quickstart.ts';
 import { generateProblems } from '../../src/tasks/countdown-generator.ts';
 import { countdown, type CountdownProblem } from '../../src/tasks/countdown.ts';
-import type { TrainOptions } from '../../src/train.ts';
+import type { TrainOptions } from '../../src/train-options.ts';
 
 export const OPTIONS: TrainOptions = { ...quickstartTrainOptions(1, false), reflectionsPerFailure: 4 };
 const SAMPLING: PlayerOptions = { temperature: 1, maxAttemptTokens: 20, maxReflectionTokens: 96 };

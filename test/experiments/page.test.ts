@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { armsOf, EXPERIMENTS } from '../../scripts/experiments/definitions.ts';
 import { renderPage } from '../../scripts/experiments/page.ts';
-import { checkTrainOptions } from '../../src/train.ts';
+import { checkTrainOptions } from '../../src/train-options.ts';
 import { quickstartTrainOptions } from '../../src/quickstart.ts';
 
 const path = (name: string): string => fileURLToPath(new URL(`../../docs/${name}`, import.meta.url));

@@ -40,6 +40,8 @@ const ROOMS = [
 /** `runs` and `engine` hold records of the method and types of the engine; types alone may look up. */
 const LOOPS = new Set([
   'train',
+  'train-options',
+  'learn',
   'mine',
   'evaluate',
   'collect',
@@ -47,6 +49,7 @@ const LOOPS = new Set([
   'audit',
   'sft',
   'deck',
+  'episode-source',
   'failure-source',
   'schedule',
   'step-fields',

@@ -221,7 +221,8 @@ class PythonReader {
       this.skipBlank();
       if (this.text.charAt(this.at) !== ':') this.fail('":" after a key');
       this.at++;
-      entries.set(String(key), this.value(depth + 1));
+      // Where reading is loose, only that there is an entry counts.
+      entries.set(typeof key === 'string' ? key : `entry ${entries.size}`, this.value(depth + 1));
       return undefined;
     });
     return entries;
