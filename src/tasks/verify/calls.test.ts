@@ -276,6 +276,9 @@ describe('under bfcl, where nothing is wanted, a call that cannot be read is one
     '[(f(a=3)), g()]',
     '[g .h()]',
     '[f(a=not 3)]',
+    '(F())',
+    'g. h()',
+    '[f(a="\\N{BULLET}")]',
     '[f(a=~3)]',
     '[f(a=-(3))]',
     '[f(a=3j)]',
@@ -292,6 +295,9 @@ describe('under bfcl, where nothing is wanted, a call that cannot be read is one
 
   test.each([
     '[f(a=1 2)]',
+    '[f(a=--3)]',
+    '[f(a=not x)]',
+    '[f(a=-"x")]',
     '[f(a=1',
     'I call f(a=1+2)',
     '[f(a=1+)]',

@@ -7,7 +7,7 @@
  * arguments are counted but not read as parameters. `**{"any key": 1}` gives arguments whose names are no Python
  * names. f-strings, bytes, complex numbers, operators, subscripts, lambdas and comprehensions are refused. Whether a text
  * that is refused is a list of calls all the same, with arguments that BFCL evaluates, is asked of a loose reader, whose
- * values say nothing: arithmetic, `not` and `~`, bytes, complex numbers, `...`, subscripts, dicts with any key, starred
+ * values say nothing: arithmetic, `not` and `~` before a number, bytes, `\N{...}`, complex numbers, `...`, subscripts, dicts with any key, starred
  * arguments, a call in parentheses, white space around the dots of a name.
  * Python's grammar: https://docs.python.org/3/reference/lexical_analysis.html
  */
@@ -167,7 +167,7 @@ class PythonReader {
     this.checkDepth(depth);
     this.skipBlank();
     if (this.isLoose) {
-      if (this.match(PREFIX) !== undefined) return this.operand(depth + 1);
+      if (this.match(PREFIX) !== undefined) return this.prefixed(depth + 1);
       if (this.text.startsWith('...', this.at)) {
         this.at += 3;
         return null;
@@ -187,6 +187,17 @@ class PythonReader {
     }
     if (/[\d.]/.test(character)) return this.number();
     return this.named(depth);
+  }
+
+  /** What may stand after `not` or `~`: BFCL takes a number there, and a boolean. */
+  prefixed(depth: number): Value {
+    this.checkDepth(depth);
+    this.skipBlank();
+    if (this.match(/True\b|False\b/y) !== undefined) return null;
+    if (this.text.charAt(this.at) !== '(') return this.number();
+    return this.sequence('(', ')', () => this.prefixed(depth + 1)).length === 1
+      ? null
+      : this.fail('a number');
   }
 
   /** True, False, None, another name, or a call. */
@@ -334,6 +345,7 @@ class PythonReader {
       this.at += 2 + hexLength;
       return String.fromCodePoint(code);
     }
+    if (this.isLoose && this.match(/\\N\{[A-Za-z\d -]+\}/y) !== undefined) return '';
     if (letter === 'N') this.fail('an escape other than \\N{...}');
     // Python keeps the backslash before any other character.
     this.at += 2;

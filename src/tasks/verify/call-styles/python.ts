@@ -26,8 +26,9 @@ export const python: CallStyle = {
     const list = opened.endsWith(']') ? opened : `${opened}]`;
     const read = parsePythonCalls(list);
     if (read.ok) return { ok: true, calls: read.value };
-    return CALL_BEGUN.test(bare)
-      ? notParsed(`at ${read.at}: ${read.why}`, areCallsInPython(list))
+    const isCall = areCallsInPython(list);
+    return isCall || CALL_BEGUN.test(bare)
+      ? notParsed(`at ${read.at}: ${read.why}`, isCall)
       : noCall('expected a call, got a text without one');
   },
   render: (calls) => `[${calls.map(writePythonCall).join(', ')}]`,
