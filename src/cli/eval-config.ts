@@ -38,6 +38,11 @@ const schema = z.strictObject({
   seeds: z.array(z.int()).min(1),
   controls: z.array(z.enum(CONTROL_NAMES)),
   fixedText: z.string(),
+  /** The run that it is about, and the options that were taken from its configuration. */
+  run: z
+    .strictObject({ directory: z.string(), options: z.array(z.string()) })
+    .nullable()
+    .default(null),
 });
 
 export type EvaluationConfig = z.infer<typeof schema>;

@@ -87,6 +87,7 @@ function configOf({
     seeds,
     controls,
     fixedText: 'be careful',
+    run: null,
   };
 }
 

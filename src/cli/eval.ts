@@ -44,12 +44,12 @@ import {
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
+import { settingsOf } from './eval-run.ts';
 import { giveTables } from './results.ts';
 import {
   engineOptions,
   findModel,
   findRecordedTask,
-  findTask,
   loadTaskProblems,
   nextFolder,
   openEngine,
@@ -105,7 +105,10 @@ export function define(command: Command, io: Io): void {
       'all',
     )
     .option('--out <dir>', `folder for rows and summary (default: ${EVALUATIONS}/<task>-NNN)`)
-    .option('--run <run>', 'a training run: measures its model, into RUN/evaluations/NNN')
+    .option(
+      '--run <run>',
+      'a training run: measures its model as it was trained (task, prompts, sampling), into RUN/evaluations/NNN',
+    )
     .option('--resume <dir>', 'go on with an evaluation that was stopped; its options are in its folder');
   addEngineOptions(addPlayerOptions(command))
     .option('--json', 'the summary as one line of JSON: rates, intervals and lifts, as shares')
@@ -114,7 +117,7 @@ export function define(command: Command, io: Io): void {
     command,
     `
   r3 eval --task countdown --model DIR --problems test.parquet --limit 500 --seeds 1,2,3
-  r3 eval --task countdown --run runs/countdown-001 --against DIR --problems test.parquet
+  r3 eval --run runs/countdown-001 --against DIR --problems test.parquet
   r3 eval --resume evaluations/countdown-001
   r3 compare evaluations/countdown-001 evaluations/countdown-002
 
@@ -141,7 +144,7 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
     let config: EvaluationConfig;
     let problems: Problem[];
     if (flags.resume === undefined) {
-      ({ config, problems } = await begin(flags, open, io));
+      ({ config, problems } = await begin(flags, givenOptions(command), open, io));
       const directory = flags.out ?? nextFolder(...placeOf(flags, config));
       folder = createEvaluation(directory, config);
     } else {
@@ -187,20 +190,25 @@ type Open = (model: string, options: EngineFlags) => Promise<Engine>;
 
 /** A new evaluation: its configuration, from flags and what the engines say. */
 async function begin(
-  flags: Flags,
+  asked: Flags,
+  given: readonly string[],
   open: Open,
   io: Io,
 ): Promise<{ config: EvaluationConfig; problems: Problem[] }> {
-  const named = flags.model ?? (flags.run === undefined ? undefined : join(flags.run, 'model'));
-  const required = { task: flags.task, problems: flags.problems, model: named };
+  const required = {
+    task: asked.task ?? asked.run,
+    problems: asked.problems,
+    model: asked.model ?? (asked.run === undefined ? undefined : join(asked.run, 'model')),
+  };
   for (const [name, value] of Object.entries(required)) {
     if (value === undefined)
       throw usageError(`--${name}: expected it, or --resume with an evaluation, got neither`);
   }
-  const { task: taskName = '', problems: file = '', model: modelName = '' } = required;
-  const seeds = parseSeeds(flags.seeds);
-  const controls = parseControls(flags.controls, flags.against !== undefined);
-  const { task, prompts, file: taskFile } = await findTask(taskName, io.env, flags.prompts);
+  const { problems: file = '', model: modelName = '' } = required;
+  const seeds = parseSeeds(asked.seeds);
+  const controls = parseControls(asked.controls, asked.against !== undefined);
+  const { found, flags, run: taken } = await settingsOf(asked, given, io.env);
+  const { task, prompts, file: taskFile } = found;
   const problems = await loadTaskProblems(task, file, flags.limit);
   const models: { directory: string; hash: string }[] = [];
   let kernels = '';
@@ -235,8 +243,20 @@ async function begin(
     seeds,
     controls,
     fixedText: flags.fixedText,
+    run: taken === null ? null : { ...taken, directory: resolve(taken.directory) },
   };
+  if (taken !== null) io.note(takenNote(taken.options, config));
   return { config, problems };
+}
+
+/** What of its options an evaluation has from the run, with their values. */
+function takenNote(
+  options: readonly string[],
+  { task, prompts, sampling, context }: EvaluationConfig,
+): string {
+  const values: Record<string, unknown> = { ...sampling, task, prompts: prompts.name, context };
+  const texts = options.map((name) => `${name} ${String(values[name])}`);
+  return `from the run: ${texts.length === 0 ? 'nothing but its place' : texts.join(', ')}`;
 }
 
 /** Opens what an evaluation began with, and throws R3Error `mismatch` where it has changed. */
