@@ -88,6 +88,21 @@ test('what was not judged in one of the models is left out of the comparison', (
   expect(compareForgetting([before], [])).toEqual([]);
 });
 
+test('a task that stands in a suite twice is compared by its place', () => {
+  const accuracy = { rate: 1, low: 0, high: 1, n: 1 };
+  const result = (problem: string, solved: boolean): TaskResult => ({
+    task: 't',
+    by: 'generation',
+    rows: [{ problem, passed: solved }],
+    accuracy,
+  });
+  const before = [result('a', true), result('b', true)];
+  expect(compareForgetting(before, [result('a', true), result('b', false)])).toMatchObject([
+    { change: { n: 1 }, lost: 0 },
+    { change: { n: 1 }, lost: 1 },
+  ]);
+});
+
 test('a problem that does not fit the context is not judged', async () => {
   const engine = makeFakeEngine(() => [stop], { contextLength: 14 });
   const player = makePlayer(engine, START_MODEL, countdown, prompts, {

@@ -120,10 +120,11 @@ export interface Forgetting {
   gained: number;
 }
 
-/** Results of one suite for two models, compared problem by problem. */
+/** Results of one suite for two models, entry by entry in its order, and within an entry problem by problem. */
 export function compareForgetting(before: readonly TaskResult[], after: readonly TaskResult[]): Forgetting[] {
-  return before.flatMap((was) => {
-    const is = after.find(({ task, by }) => task === was.task && by === was.by);
+  return before.flatMap((was, place) => {
+    // A task may stand in a suite twice, with other problems.
+    const is = after[place];
     if (is === undefined) return [];
     const later = new Map(is.rows.map((row) => [row.problem, row.passed]));
     const pairs = was.rows.flatMap(({ problem, passed: earlier }) => {
