@@ -120,7 +120,13 @@ export async function evaluate<P extends Problem>(
   const controls = await mapKept(problems, identity, log, 'controls', tick, async (problem, place) => {
     const index = failedAt.get(place);
     const [more, secondTries] = await Promise.all([
-      fresh === 0 ? [] : player.attempt(problem, fresh, hash32(seed, STREAM.fresh, place)),
+      fresh === 0
+        ? []
+        : ifFits(
+            problem,
+            () => player.attempt(problem, fresh, hash32(seed, STREAM.fresh, place)),
+            () => [],
+          ),
       index === undefined ? {} : controlTries(player, failed, index, asked, options),
     ]);
     return { problem: problem.id, place, secondTries, attempts: more.map(keptTry) };
@@ -137,7 +143,11 @@ async function tryTwice<P extends Problem>(
   seed: number,
 ): Promise<TriesRow> {
   const seedOf = (stream: number): number => hash32(seed, stream, place);
-  const attempt = first(await player.attempt(problem, 1, seedOf(STREAM.attempt)));
+  const attempt = await ifFits(
+    problem,
+    async () => first(await player.attempt(problem, 1, seedOf(STREAM.attempt))),
+    (unfit) => unfit,
+  );
   const row: TriesRow = {
     problem: problem.id,
     place,
@@ -147,14 +157,44 @@ async function tryTwice<P extends Problem>(
   };
   if (passed(attempt.score) !== false) return row;
   const asked = player.askToReflect(problem, attempt.written, attempt.score);
-  const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.reflection)));
-  const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.retry));
+  const reflection = await ifFits(
+    problem,
+    async () => first(await player.reflect(asked, 1, seedOf(STREAM.reflection))),
+    keptTry,
+  );
+  // There is no reflection to keep, and none to run controls beside.
+  if ('score' in reflection) return { ...row, secondTry: { reflection: null, retry: reflection } };
+  const retry = await ifFits(
+    problem,
+    () => player.retryAfter(problem, asked, reflection, seedOf(STREAM.retry)),
+    (unfit) => unfit,
+  );
   return {
     ...row,
     secondTry: { reflection, retry: retry && keptTry(retry) },
     leaked: await leaks(player, problem, reflection.text),
     ...player.task.describeReflection?.(problem, attempt.written.text, reflection.text),
   };
+}
+
+/**
+ * What `work` gives, or `otherwise` of a try that was not judged where the turn does not fit the model's context: one
+ * long problem does not stop the rest.
+ */
+async function ifFits<T, U>(
+  { id }: Problem,
+  work: () => Promise<T>,
+  otherwise: (unfit: Try) => U,
+): Promise<T | U> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof R3Error && error.code === 'too-long')) throw error;
+    return otherwise({
+      written: { tokens: [], logprobs: [], text: '', stopReason: 'length' },
+      score: { error: `problem ${id}: ${error.message}` },
+    });
+  }
 }
 
 /** Whether something in a reflection passes as an answer; null where nothing passes and something was not judged. */
@@ -186,22 +226,29 @@ async function controlTries<P extends Problem>(
   const own = failed[index] as FailedTry<P>;
   const { problem, place, attempt, asked: conversation } = own;
   const seedOf = (stream: number): number => hash32(seed, stream, place);
-  const afterText = async (text: string, stream: number): Promise<SecondTry> => {
-    const again = player.askAgain(problem, conversation, player.asWritten(text));
-    return { reflection: null, retry: keptTry(await player.retry(problem, again, seedOf(stream))) };
+  const retry = async (again: Conversation, stream: number): Promise<SecondTry> => {
+    const made = await ifFits(
+      problem,
+      () => player.retry(problem, again, seedOf(stream)),
+      (unfit) => unfit,
+    );
+    return { reflection: null, retry: keptTry(made) };
   };
+  const afterText = (text: string, stream: number): Promise<SecondTry> =>
+    retry(player.askAgain(problem, conversation, player.asWritten(text)), stream);
   const ways: Partial<Record<RetryControl, () => Promise<SecondTry | null>>> = {
-    secondTryWithoutReflection: async () => {
-      const again = player.askAgainPlainly(problem, attempt);
-      return { reflection: null, retry: keptTry(await player.retry(problem, again, seedOf(STREAM.plain))) };
-    },
+    secondTryWithoutReflection: () => retry(player.askAgainPlainly(problem, attempt), STREAM.plain),
     afterFixedText: () => afterText(fixedText, STREAM.fixed),
     afterForeignReflection: async () => {
       const other = nextFailure(failed, index);
       if (other === undefined) return null;
       const { reflection } = other;
-      const retry = await player.retryAfter(problem, conversation, reflection, seedOf(STREAM.foreign));
-      return { reflection, retry: retry && keptTry(retry), by: other.problem.id };
+      const made = await ifFits(
+        problem,
+        () => player.retryAfter(problem, conversation, reflection, seedOf(STREAM.foreign)),
+        (unfit) => unfit,
+      );
+      return { reflection, retry: made && keptTry(made), by: other.problem.id };
     },
     afterEmptyReflection: () => afterText('', STREAM.empty),
   };
@@ -312,7 +359,11 @@ export async function addForcedBeginning<P extends Problem>(
     async ({ problem, place, asked }) => {
       const seedOf = (stream: number): number => hash32(seed, stream, place);
       const reflection = first(await player.reflect(asked, 1, seedOf(STREAM.forced), beginning));
-      const retry = await player.retryAfter(problem, asked, reflection, seedOf(STREAM.forcedRetry));
+      const retry = await ifFits(
+        problem,
+        () => player.retryAfter(problem, asked, reflection, seedOf(STREAM.forcedRetry)),
+        (unfit) => unfit,
+      );
       return { problem: problem.id, place, secondTry: { reflection, retry: retry && keptTry(retry) } };
     },
   );
@@ -359,7 +410,11 @@ export async function crossReadings<P extends Problem>(
       onDone,
       async ({ problem, place, asked }, i) => {
         const seedHere = hash32(seed, STREAM.cross, place);
-        const retry = await reader.retryAfter(problem, asked, reflections[i] as Written, seedHere);
+        const retry = await ifFits(
+          problem,
+          () => reader.retryAfter(problem, asked, reflections[i] as Written, seedHere),
+          (unfit) => unfit,
+        );
         return { problem: problem.id, place, retry: retry && keptTry(retry) };
       },
     );

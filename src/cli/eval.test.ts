@@ -282,6 +282,44 @@ test('what could not be judged is left out of the rates, counted and named', asy
   expect(summary.warnings[0]).toMatch(/tries were not scored .*: the judge is out$/);
 });
 
+test.each(['firstTry', 'reflection', 'secondTry'] as const)(
+  'a %s that does not fit the context is not judged, by name, and the rest goes on',
+  async (turn) => {
+    const long = { id: 'long', nums: Array.from({ length: 60 }, () => 3), target: 7 };
+    const playerIn = (contextLength: number): Player => {
+      const engine = makeFakeEngine(() => ids('3 + 2 + 1'), { contextLength });
+      return makePlayer(engine, START_MODEL, countdown as unknown as Task, prompts, {
+        temperature: TEMPERATURE,
+        maxAttemptTokens: 20,
+        maxReflectionTokens: MAX_REFLECTION,
+      });
+    };
+    const { pose, askToReflect, askAgain } = playerIn(4096);
+    const answer = { tokens: ids('3 + 2 + 1'), logprobs: [], text: '3 + 2 + 1', stopReason: 'stop' as const };
+    const asked = askToReflect(long, answer, { ok: false, class: 'x', why: 'y' });
+    const needed = {
+      firstTry: pose(long).tokens.length + 20,
+      reflection: asked.tokens.length + MAX_REFLECTION,
+      secondTry: askAgain(long, asked, answer).tokens.length + 20,
+    };
+    const players = { model: () => playerIn(needed[turn] - 1), start: null };
+    const problems = [...problemsFrom(0, 2), long, ...problemsFrom(3, 1)];
+    const directory = join(place, `long-${turn}`);
+    const summary = await measureInto(directory, players, { problems });
+    const { counts, reasons } = summary.model.sampled[0]?.notScored ?? {};
+    expect(counts).toMatchObject(turn === 'firstTry' ? { firstTry: 1 } : { secondTry: 1 });
+    expect(reasons?.[0]).toContain('problem long: a turn of');
+    expect(summary.model.sampled[0]).toMatchObject({
+      firstTry: { n: turn === 'firstTry' ? 3 : 4 },
+      secondTry: { n: 3 },
+      meanTokens: { attempt: answer.tokens.length },
+    });
+    expect(summary.warnings[0]).toContain('problem long');
+    // What is kept is read again.
+    expect(await measureInto(directory, players, { problems }, true)).toEqual(summary);
+  },
+);
+
 test('a leak is a reflection in which something passes', async () => {
   const engine = makeFakeEngine((prompt) => {
     const text = tokenizer.decode([...prompt]);

@@ -414,9 +414,11 @@ function meanTokens(rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>
   attempt: number;
   twoTries: number;
 } {
+  // Nothing was sampled where the problem does not fit the model's context.
+  const sampled = rows.filter(({ firstTry }) => firstTry.tokens > 0);
   return {
-    attempt: mean(rows.map((row) => row.firstTry.tokens)),
-    twoTries: mean(rows.map((row) => row.firstTry.tokens + (row.secondTry?.tokens ?? 0))),
+    attempt: mean(sampled.map((row) => row.firstTry.tokens)),
+    twoTries: mean(sampled.map((row) => row.firstTry.tokens + (row.secondTry?.tokens ?? 0))),
   };
 }
 

@@ -28,7 +28,7 @@ export interface KeptTry extends KeptText {
 
 /** A second try as it was made. */
 export interface SecondTry {
-  /** The sampled reflection between the two tries; null where a fixed text or nothing stood there. */
+  /** The sampled reflection between the two tries; null where a fixed text or nothing stood there, or none fitted the context. */
   reflection: KeptText | null;
   /** null when the reflection did not end: there is then nothing to retry after. */
   retry: KeptTry | null;
