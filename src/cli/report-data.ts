@@ -6,9 +6,10 @@
  */
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { R3Error } from '../lib/errors.ts';
+import { z } from 'zod';
+import { messageOf, R3Error } from '../lib/errors.ts';
 import { writeFileAtomic } from '../lib/files.ts';
-import { isObject } from '../lib/json.ts';
+import { explainIssue, isObject, parseJsonObject } from '../lib/json.ts';
 import { readJsonl } from '../lib/jsonl.ts';
 import { passed, type Episode, type Written } from '../method/episode.ts';
 import type { EvaluationFile } from '../method/evaluation-summary.ts';
@@ -71,41 +72,76 @@ export async function gatherRun(directory: string): Promise<ReportRun> {
   };
 }
 
-/** The latest evaluation of `r3 eval`, else what a quick start measured. */
+/** The latest whole evaluation of `r3 eval`, else what a quick start measured. */
 function measurementOf(run: RunView): { results: Results | null; warnings: readonly string[] } {
   const unaudited =
     run.config['audited'] === false
       ? ['The audit before training was left out (--no-audit): nothing says that this set-up can learn.']
       : [];
-  const latest = latestEvaluation(run.directory);
-  if (latest !== null)
-    return { results: evaluationResults(latest), warnings: [...unaudited, ...latest.warnings] };
+  const { file, unread } = latestEvaluation(run.directory);
+  if (file !== null)
+    return { results: evaluationResults(file), warnings: [...unaudited, ...unread, ...file.warnings] };
   const quickstart = quickstartOf(run);
   return quickstart === null
-    ? { results: null, warnings: [...unaudited, ...runWarnings(run.metrics)] }
-    : { results: quickstartResults(quickstart), warnings: quickstart.warnings };
+    ? { results: null, warnings: [...unaudited, ...unread, ...runWarnings(run.metrics)] }
+    : { results: quickstartResults(quickstart), warnings: [...unread, ...quickstart.warnings] };
 }
 
-/** `evaluations/NNN/summary.json` of the highest number that has one. */
-function latestEvaluation(directory: string): EvaluationFile | null {
+/**
+ * `evaluations/NNN/summary.json` of the highest number that has one that can be read, and a warning for each that
+ * cannot.
+ */
+function latestEvaluation(directory: string): { file: EvaluationFile | null; unread: string[] } {
   const folder = join(directory, 'evaluations');
-  if (!existsSync(folder)) return null;
-  const path = readdirSync(folder)
+  const unread: string[] = [];
+  const paths = (existsSync(folder) ? readdirSync(folder) : [])
     .filter((name) => /^\d+$/.test(name))
     .toSorted((a, b) => Number(b) - Number(a))
     .map((name) => join(folder, name, 'summary.json'))
-    .find((candidate) => existsSync(candidate));
-  if (path === undefined) return null;
-  const summary: unknown = JSON.parse(readFileSync(path, 'utf8'));
-  if (!isObject(summary) || summary['version'] !== 1) {
-    throw new R3Error(
-      'store',
-      'mismatch',
-      `${path}: expected an evaluation of version 1, got another; use the r3 that made it`,
-    );
+    .filter((candidate) => existsSync(candidate));
+  for (const path of paths) {
+    try {
+      return { file: readSummary(path), unread };
+    } catch (error) {
+      if (!(error instanceof R3Error)) throw error;
+      unread.push(`An evaluation is left out: ${error.message}`);
+    }
   }
-  // What our own file holds is what an evaluation wrote.
-  return summary as unknown as EvaluationFile;
+  return { file: null, unread };
+}
+
+/** What the report draws without asking whether it is there; the rest of our own file is as an evaluation wrote it. */
+const measuredSchema = z.looseObject({
+  directory: z.string(),
+  sampled: z.array(z.looseObject({ firstTry: z.looseObject({}), secondTry: z.looseObject({}) })).min(1),
+  greedy: z.looseObject({ firstTry: z.looseObject({}), secondTry: z.looseObject({}) }),
+  overSeeds: z.looseObject({ rates: z.looseObject({}), lift: z.looseObject({}) }),
+});
+const summarySchema = z.looseObject({
+  version: z.literal(1),
+  n: z.int(),
+  temperature: z.number(),
+  seeds: z.array(z.int()).min(1),
+  kernels: z.string(),
+  model: measuredSchema,
+  start: measuredSchema.nullable(),
+  change: z.looseObject({ sampled: z.array(z.looseObject({})), greedy: z.looseObject({}) }).nullable(),
+  warnings: z.array(z.string()),
+});
+
+/** Throws R3Error `bad-file` where the file is torn or no summary. */
+function readSummary(path: string): EvaluationFile {
+  const refuse = (why: string): R3Error =>
+    new R3Error('store', 'bad-file', `${path}: ${why}; make it again with r3 eval --resume`);
+  let summary: unknown;
+  try {
+    summary = parseJsonObject(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw refuse(messageOf(error));
+  }
+  const parsed = summarySchema.safeParse(summary);
+  if (!parsed.success) throw refuse(explainIssue(parsed.error.issues, summary));
+  return parsed.data as unknown as EvaluationFile;
 }
 
 interface Candidates {

@@ -155,10 +155,27 @@ test('the latest evaluation of the run that is done is the one that is shown', a
   expect(html).toContain('means over the seeds 1, 2');
   expect(html).toContain('71.0 →</span> 88.0');
   expect(html).not.toMatch(/NaN|undefined/);
-  writeFileSync(at('measured', 'evaluations', '10', 'summary.json'), '{"version":7}');
-  const { code, stderr } = await runInPlace(['report', at('measured')]);
-  expect(code).toBe(1);
-  expect(stderr).toContain('expected an evaluation of version 1, got another');
+});
+
+test.each([
+  ['{"versi', 'summary.json: expected'],
+  ['{"version":7}', 'summary.json: version: expected 1, got 7'],
+  ['{"version":1}', 'summary.json: n: expected'],
+])('an evaluation whose summary is %j is left out by name', async (text, why) => {
+  const run = `damaged-${text.length}`;
+  cpSync(at('one'), at(run), { recursive: true });
+  for (const [name, content] of [
+    ['001', JSON.stringify({ ...evaluationFile, seeds: [5, 6] })],
+    ['002', text],
+  ] as const) {
+    mkdirSync(at(run, 'evaluations', name), { recursive: true });
+    writeFileSync(at(run, 'evaluations', name, 'summary.json'), content);
+  }
+  const { code, stderr, stdout } = await runInPlace(['report', at(run), '--markdown']);
+  expect(code, stderr).toBe(0);
+  expect(stdout).toContain('means over the seeds 5, 6');
+  expect(stdout).toMatch(/\*\*Warning:\*\* An evaluation is left out: .*002/);
+  expect(stdout.replaceAll('\\', '')).toContain(why);
 });
 
 test('--tensorboard writes an event file for each run, and again the same one', async () => {
