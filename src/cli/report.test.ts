@@ -178,6 +178,16 @@ test.each([
   expect(stdout.replaceAll('\\', '')).toContain(why);
 });
 
+test('an evaluation is no run, and is told apart by name', async () => {
+  mkdirSync(at('evaluation'));
+  writeFileSync(at('evaluation', 'config.json'), '{"version":1,"command":"eval","task":"countdown"}');
+  for (const args of [['report'], ['show']]) {
+    const { code, stdout, stderr } = await runInPlace([...args, at('evaluation')]);
+    expect(stderr).toContain('expected a run folder, got an evaluation; r3 compare tells two of them apart');
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+  }
+});
+
 test('--tensorboard writes an event file for each run, and again the same one', async () => {
   const args = ['report', at('one'), at('two'), '--tensorboard', at('events')];
   const { stdout } = await runInPlace(args);

@@ -515,6 +515,13 @@ function readConfig(directory: string): RunConfig {
       `${path}: expected version ${VERSION}, got ${got}; use the r3 that made this run`,
     );
   }
+  if (config['command'] === 'eval') {
+    throw new R3Error(
+      'store',
+      'mismatch',
+      `${directory}: expected a run folder, got an evaluation; r3 compare tells two of them apart, and r3 eval --resume ${directory} prints its tables`,
+    );
+  }
   return { ...config, version };
 }
 
