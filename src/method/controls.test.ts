@@ -42,7 +42,7 @@ test('four problems, worked by hand', () => {
   expect(summary.secondTry).toMatchObject({ rate: 0.75, n: 4 });
   expect(summary.secondTryWithoutReflection.rate).toBe(0.75);
   expect(summary.twoIndependent).toMatchObject({ rate: 0.75, n: 4 });
-  // Two tries cost (4 * 8 + 2 * 40) / 4 = 28 tokens, an attempt 8: round(3.5) attempts.
+  // Two tries cost (4 * 8 + 2 * 40) / 4 = 28 tokens, an attempt 8: ceil(3.5) attempts.
   expect(summary.meanTokens).toEqual({ attempt: 8, twoTries: 28 });
   expect(summary.attemptsAtEqualTokens).toBe(4);
   expect(summary.independentAtEqualTokens.rate).toBe(1);
@@ -88,6 +88,10 @@ test('attempts at equal tokens are at least 2 and grow with the cost of reflecti
   expect(attemptsAtEqualTokens([])).toBe(2);
   expect(attemptsAtEqualTokens([passed('a'), passed('b')])).toBe(2);
   expect(attemptsAtEqualTokens([failed('a', true, true)])).toBe(6);
+  // Two tries of 18 tokens where an attempt has 8: two attempts would have fewer.
+  const row = { firstTry: { passed: false, tokens: 8 }, secondTry: { passed: true, tokens: 10 } };
+  expect(attemptsAtEqualTokens([row])).toBe(3);
+  expect(attemptsAtEqualTokens([{ ...row, secondTry: { passed: true, tokens: 8 } }])).toBe(2);
   // Too few attempts were sampled: not measured, rather than measured with fewer.
   expect(summarise([failed('a', true, true, [false, true])]).independentAtEqualTokens.n).toBe(0);
 });

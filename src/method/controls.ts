@@ -63,7 +63,8 @@ export const CONTROLS = [
     name: 'independentAtEqualTokens',
     option: 'equal-tokens',
     second: false,
-    posed: 'as many attempts at the bare problem as cost the tokens of first try, reflection and second try',
+    posed:
+      'as many attempts at the bare problem as cost at least the tokens of first try, reflection and second try',
   },
 ] as const satisfies readonly {
   name: keyof EvaluationSummary;
@@ -170,8 +171,9 @@ export function rescueRate(rows: readonly EvaluationRow[], name: SecondTryName):
 }
 
 /**
- * How many independent attempts cost the same sampled tokens as the two-try procedure:
- *   round(mean over problems of (first try + reflection + retry) / mean over problems of a first try), at least 2
+ * How many independent attempts cost at least the sampled tokens of the two-try procedure:
+ *   ceil(mean over problems of (first try + reflection + retry) / mean over problems of a first try), at least 2
+ * Rounded up, so that the two tries never have more tokens than what they are compared with.
  * A problem that passes at the first try costs only that. Attempts do not stop at the first pass. Fresh attempts do
  * not enter, so that the number can be had before they are sampled. Without rows it is 2.
  */
@@ -179,7 +181,7 @@ export function attemptsAtEqualTokens(
   rows: readonly Pick<EvaluationRow, 'firstTry' | 'secondTry'>[],
 ): number {
   const { attempt, twoTries } = meanTokens(rows);
-  return attempt > 0 ? Math.max(2, Math.round(twoTries / attempt)) : 2;
+  return attempt > 0 ? Math.max(2, Math.ceil(twoTries / attempt)) : 2;
 }
 
 /**
