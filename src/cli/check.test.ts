@@ -106,6 +106,35 @@ describe('of a sound task', () => {
   });
 });
 
+describe('of function calling', () => {
+  const tools = [{ name: 'f', parameters: { type: 'object', properties: { a: { type: 'integer' } } } }];
+  const wanted = { question: 'Call f.', function: tools, ground_truth: [{ f: { a: [1] } }] };
+
+  test('problems where no call is wanted, where any text is right, do not fail the checks of others', async () => {
+    const none = { id: 'irrelevance_0', question: 'Hi', function: tools };
+    const path = write('calls.jsonl', [
+      none,
+      { ...none, id: 'irrelevance_1' },
+      wanted,
+      { ...wanted, id: 'b' },
+    ]);
+    const { code, failed, stderr } = await check('function-calling', '--problems', path);
+    expect({ code, failed }, stderr).toEqual({ code: 0, failed: [] });
+  });
+
+  test('--prompts is the style of rows without one, and --rules asks for --answers', async () => {
+    const answers = write('calls-answers.jsonl', [
+      { tools, accepted: [{ f: { a: [1] } }], completion: '[f(a=1)]' },
+      { tools, accepted: [{ f: { a: [1] } }], completion: '[f(a=1)]', style: 'json' },
+    ]);
+    const { lines } = await check('function-calling', '--answers', answers, '--prompts', 'python');
+    expect(lines).toMatchObject([{ ok: true }, { ok: false, class: 'format' }]);
+    const path = write('calls.jsonl', [wanted]);
+    const refused = await check('function-calling', '--problems', path, '--rules', 'strict');
+    expect(refused.stderr).toContain('--rules: expected --answers beside it');
+  });
+});
+
 describe('exit code 1 and the first thing that is wrong, where the verifier', () => {
   test('accepts everything', async () => {
     const task = write('all.json', { name: 'all', verifier: { regex: '' }, good: ['3'], bad: [] });

@@ -49,7 +49,7 @@ export function define(command: Command, io: Io): void {
     .addOption(promptsOption())
     .option(
       '--rules <name>',
-      "how answers are compared, where a task knows several ways (default: the task's first)",
+      "with --answers: how they are compared, where a task knows several ways (default: as the row's data set is judged)",
     )
     .option(
       '--json',
@@ -80,6 +80,9 @@ async function check(name: string, flags: Flags, io: Io): Promise<void> {
     const known = task.rules === undefined ? 'none, for this task knows one way' : orList(task.rules);
     throw usageError(`--rules: expected ${known}, got ${JSON.stringify(flags.rules)}`);
   }
+  if (flags.answers === undefined && flags.rules !== undefined) {
+    throw usageError('--rules: expected --answers beside it; problems are compared as their rows say');
+  }
   if (flags.answers === undefined) return checkWhole(task, prompts, flags, io);
   return judgeAnswers(task, prompts, flags.answers, flags, io);
 }
@@ -88,14 +91,14 @@ async function judgeAnswers(
   task: Task,
   prompts: Prompts,
   file: string,
-  { rules, json }: Flags,
+  { rules, json, prompts: asked }: Flags,
   io: Io,
 ): Promise<void> {
   const counts = new Map<string, number>();
   let total = 0;
   let unusable = 0;
   for await (const row of readEveryRow(file)) {
-    const answer = tryAnswer(task, row, rules);
+    const answer = tryAnswer(task, row, rules, asked === undefined ? undefined : prompts);
     const isUnusable = typeof answer === 'string';
     const judged = isUnusable
       ? notJudged(answer)
@@ -121,11 +124,12 @@ function tryAnswer(
   task: Task,
   row: Row | BadRow,
   rules: string | undefined,
+  asked: Prompts | undefined,
 ): { problem: Problem; completion: string; prompts?: Prompts } | string {
   if ('why' in row) return row.why;
   const { row: fields, line, text } = row;
   try {
-    const parsed = task.answerRow?.(fields, line - 1, rules, text) ?? {
+    const parsed = task.answerRow?.(fields, line - 1, rules, text, asked) ?? {
       problem: task.parseRow(fields, line - 1, text),
     };
     const completion = isObject(fields) ? fields['completion'] : undefined;

@@ -44,9 +44,16 @@ export interface Task<P extends Problem = Problem> {
   /** The ways of judging that `answerRow` knows; the first is the default. */
   rules?: readonly string[];
   /**
-   * A row of `r3 check --answers`, beside its completion, where it is not a row of the data set. Throws as `parseRow`.
+   * A row of `r3 check --answers`, beside its completion, where it is not a row of the data set. `prompts`: those that
+   * are asked for, of rows that do not name their own. Throws as `parseRow`.
    */
-  answerRow?(row: unknown, index: number, rules?: string, text?: string): { problem: P; prompts: Prompts };
+  answerRow?(
+    row: unknown,
+    index: number,
+    rules?: string,
+    text?: string,
+    prompts?: Prompts,
+  ): { problem: P; prompts: Prompts };
 }
 
 /** A context and the texts that may follow it, each as it stands after the context; `answer` is the index of the right one. */

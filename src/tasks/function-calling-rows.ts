@@ -43,18 +43,18 @@ export function parseRow(row: unknown, index: number, text?: string): CallProble
   return { id, messages, ...readJudged(fields, id) };
 }
 
-/** `{tools, accepted, completion, style}`: what is wanted and how the completion is written. */
+/** `{tools, accepted, completion, style}`: what is wanted and how the completion is written, where the row says it. */
 export function parseAnswerRow(
   row: unknown,
   index: number,
   rules: string | undefined,
   text?: string,
-): { problem: CallProblem; style: StyleName } {
+): { problem: CallProblem; style: StyleName | undefined } {
   const fields = readFields(row, text);
   const id = readId(fields.get('id'), index);
-  const named = fields.get('style') ?? 'json';
+  const named = fields.get('style') ?? undefined;
   const style = typeof named === 'string' ? tryStyle(named) : undefined;
-  if (style === undefined) return fail('style', STYLE_NAMES.join(' or '), named);
+  if (style === undefined && named !== undefined) return fail('style', STYLE_NAMES.join(' or '), named);
   const judged = readJudged(fields, id);
   const messages: Message[] = [{ role: 'user', content: '' }];
   return {

@@ -215,6 +215,14 @@ describe('a row of given answers', () => {
       verdictOf(problem, '<tool_call>{"name": "f", "arguments": {"n": 1.5}}</tool_call>', prompts.name),
     ).toBe('ok');
     expect(functionCalling.answerRow({ ...row, style: undefined }, 0).prompts.name).toBe('json');
+    expect(functionCalling.answerRow({ ...row, style: 'phi-4-mini' }, 0).prompts.name).toBe('phi');
+    const asked = functionCalling.prompts('python');
+    expect(
+      functionCalling.answerRow({ ...row, style: undefined }, 0, 'strict', undefined, asked).prompts,
+    ).toBe(asked);
+    expect(
+      functionCalling.answerRow({ ...row, style: 'xlam' }, 0, 'strict', undefined, asked).prompts.name,
+    ).toBe('xlam');
     expect(functionCalling.answerRow({ ...row, accepted: [] }, 0).problem).toMatchObject({
       wanted: { accepted: '[]' },
       rules: 'bfcl',

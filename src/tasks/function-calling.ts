@@ -47,9 +47,10 @@ function answerRow(
   index: number,
   rules?: string,
   text?: string,
+  prompts?: Prompts,
 ): { problem: CallProblem; prompts: Prompts } {
   const { problem, style } = parseAnswerRow(row, index, rules, text);
-  return { problem, prompts: promptsOf(style) };
+  return { problem, prompts: style === undefined ? (prompts ?? promptsOf('json')) : promptsOf(style) };
 }
 
 /** The wanted calls, and answers with another tool, another parameter, a call too many, no call and no meaning. */

@@ -16,6 +16,8 @@ const ALIASES: Readonly<Record<string, StyleName>> = {
   qwen: 'hermes',
   nous: 'hermes',
   meta: 'llama',
+  phimini: 'phi',
+  phiminiinstruct: 'phi',
   apigen: 'xlam',
   hammer: 'xlam',
   plain: 'json',
