@@ -84,7 +84,12 @@ test('what was not judged in one of the models is left out of the comparison', (
     { problem: 'b', passed: true },
     { problem: 'a', passed: true },
   ]);
-  expect(compareForgetting([before], [after])[0]).toMatchObject({ change: { n: 2 }, lost: 1, gained: 0 });
+  expect(compareForgetting([before], [after])[0]).toMatchObject({
+    change: { n: 2 },
+    lost: 1,
+    gained: 0,
+    notJudged: 1,
+  });
   expect(compareForgetting([before], [])).toEqual([]);
 });
 

@@ -118,6 +118,8 @@ export interface Forgetting {
   /** Of these, how many passed before and no longer do, and the other way round. */
   lost: number;
   gained: number;
+  /** Problems that one of the models, or both, could not be judged on. */
+  notJudged: number;
 }
 
 /** Results of one suite for two models, entry by entry in its order, and within an entry problem by problem. */
@@ -143,6 +145,7 @@ export function compareForgetting(before: readonly TaskResult[], after: readonly
       ),
       lost: pairs.filter(({ earlier, now }) => earlier && !now).length,
       gained: pairs.filter(({ earlier, now }) => !earlier && now).length,
+      notJudged: was.rows.length - pairs.length,
     };
   });
 }

@@ -18,6 +18,11 @@ test.each([
     2,
     '--by: expected generation for the task gsm8k, which has no choices',
   ],
+  [
+    ['--prompts', 'short', '--problems', `gsm8k=${gsm8k}`],
+    2,
+    'that is given and that it has, got "short", which none takes',
+  ],
   [['--problems', `gsm8k=${gsm8k}`], 1, 'nowhere: expected a model folder'],
 ])('r3 forgetting %j is explained before a model is loaded', async (flags, code, message) => {
   const outcome = await runInPlace(['forgetting', '--model', 'nowhere', ...flags]);
