@@ -14,6 +14,7 @@ problems that no setting was chosen on: the mean over runs, and the least and th
 start model and one seed of training and sampling. *Second* is a pass at the first try or at the retry after the model's own
 reflection; *over two* is how far it is above two independent attempts, *over none* above a retry without a reflection;
 *writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.
+Seconds of training were taken on a shared machine with other work on it: they order arms roughly, no more.
 `;
 
 /** Writes DIR/../experiments.md from the results in DIR. */
