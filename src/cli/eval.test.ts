@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { makeFakeEngine } from '../engine/fake.ts';
 import { hash32 } from '../lib/rng.ts';
 import { CONTROL_NAMES, type ControlName } from '../method/controls.ts';
-import type { EvaluationFile } from '../method/evaluation-summary.ts';
+import type { EvaluationFile, MeasurementSummary } from '../method/evaluation-summary.ts';
 import type { Task } from '../method/task.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { START_MODEL } from '../quickstart.ts';
@@ -195,16 +195,37 @@ describe('an evaluation with two models and two seeds', async () => {
       'the start model, temperature 0.5, 2 seeds',
       'the start model, greedy',
       'the model minus the start model',
-      "who gains, on the start model's failures",
-      'how far the model has moved',
-      'reflections on failed first tries',
-      'how tries ended, counts',
-      'cost, and attempts alone',
+      "who gains, on the start model's failures, seed 4",
+      'how far the model has moved, seed 4',
+      'reflections on failed first tries, mean over 2 seeds',
+      'how tries ended, counts, mean over 2 seeds',
+      'cost, and attempts alone, mean over 2 seeds',
     ]);
     expect(text).not.toMatch(/NaN|undefined|null/);
     expect(renderMarkdown(['a', 'b'], [['x|y', 1]])).toBe('| a | b |\n| --- | --- |\n| x\\|y | 1 |');
     // What is read back from the file says the same.
     expect(evaluationTables(readEvaluation(whole).summary as EvaluationFile)).toEqual(tables);
+  });
+
+  test('has means over the seeds for how tries ended, what reflections are like and what tries cost', () => {
+    const [one] = summary.model.sampled as [MeasurementSummary];
+    const other: MeasurementSummary = {
+      ...one,
+      classes: { firstTry: { passed: (one.classes.firstTry['passed'] ?? 0) + 3 }, secondTry: {} },
+      reflections: { ...one.reflections, count: one.reflections.count + 2, scripts: {} },
+      meanTokens: { attempt: one.meanTokens.attempt + 4, twoTries: one.meanTokens.twoTries },
+    };
+    const tables = evaluationTables({
+      ...summary,
+      model: { ...summary.model, sampled: [one, other] },
+      start: null,
+    });
+    const shown = (row: string): string | undefined =>
+      tables.flatMap(({ rows }) => rows).find(([label]) => label === row)?.[1];
+    expect(shown('passed')).toBe(((one.classes.firstTry['passed'] ?? 0) + 1.5).toFixed(1));
+    expect(shown('how many')).toBe(String(one.reflections.count + 1));
+    expect(shown('letters in Latin, %')).toBe('50.0');
+    expect(shown('tokens of a first try')).toBe((one.meanTokens.attempt + 2).toFixed(1));
   });
 
   test('is compared with another of the same problems, without a model', async () => {

@@ -2,7 +2,7 @@
  * summary.json and a comparison of two evaluations as tables of texts, for the terminal, Markdown and pages alike.
  *
  * Percent and percentage points with 95% intervals; `–` where nothing is known. Reads what JSON leaves of NaN (null) as
- * unknown. Where there are several seeds, rates and lifts are means over them.
+ * unknown. Where there are several seeds, numbers are means over them, but for who gains and how far the model has moved.
  */
 import type { ColumnName, ControlName, WriterByReader } from '../method/controls.ts';
 import type {
@@ -24,9 +24,10 @@ export interface Table {
 
 const UNKNOWN = '–';
 
-/** Everything that an evaluation says. Class counts, reflections and readings are of the first seed. */
+/** Everything that an evaluation says. Readings are of the first seed, and their titles say so where there are more. */
 export function evaluationTables(file: EvaluationFile): Table[] {
-  const { model, start, change, temperature } = file;
+  const { model, start, change, temperature, seeds } = file;
+  const several = seeds.length > 1 ? `, mean over ${seeds.length} seeds` : '';
   const models: [name: string, model: MeasuredModel][] =
     start === null
       ? [['the model', model]]
@@ -41,10 +42,10 @@ export function evaluationTables(file: EvaluationFile): Table[] {
     ]),
     ...(change === null
       ? []
-      : [changeTable('the model minus the start model', change), ...readingTables(change)]),
-    reflectionsTable(models),
-    classesTable(models),
-    costTable(models),
+      : [changeTable('the model minus the start model', change), ...readingTables(change, seeds)]),
+    reflectionsTable(`reflections on failed first tries${several}`, models),
+    classesTable(`how tries ended, counts${several}`, models),
+    costTable(`cost, and attempts alone${several}`, models),
   ].filter(({ rows }) => rows.length > 0);
 }
 
@@ -113,7 +114,11 @@ function counted(differences: ColumnDifferences): Partial<Record<ColumnName, Rat
   );
 }
 
-function readingTables({ writerByReader, kl, forcedBeginning }: ModelChange): Table[] {
+function readingTables(
+  { writerByReader, kl, forcedBeginning }: ModelChange,
+  seeds: readonly number[],
+): Table[] {
+  const ofSeed = seeds.length > 1 ? `, seed ${seeds[0]}` : '';
   const [first] = writerByReader;
   if (first === undefined) return [];
   const row = (label: string, names: (keyof WriterByReader)[]): string[] => [
@@ -122,7 +127,7 @@ function readingTables({ writerByReader, kl, forcedBeginning }: ModelChange): Ta
   ];
   return [
     {
-      title: "who gains, on the start model's failures",
+      title: `who gains, on the start model's failures${ofSeed}`,
       heads: ['retries solved, %', 'read by start', 'read by trained'],
       rows: [
         row('written by start', ['startStart', 'startTrained']),
@@ -130,7 +135,7 @@ function readingTables({ writerByReader, kl, forcedBeginning }: ModelChange): Ta
       ],
     },
     {
-      title: 'how far the model has moved',
+      title: `how far the model has moved${ofSeed}`,
       heads: ['its reflections', ''],
       rows: [
         [
@@ -144,75 +149,110 @@ function readingTables({ writerByReader, kl, forcedBeginning }: ModelChange): Ta
   ];
 }
 
-function reflectionsTable(models: readonly [string, MeasuredModel][]): Table {
-  const all = models.map(([, { sampled }]) => sampled[0]?.reflections);
-  const row = (label: string, text: (measures: ReflectionMeasures) => string): string[] => [
-    label,
-    ...all.map((measures) => (measures === undefined ? UNKNOWN : text(measures))),
-  ];
-  const scripts = [...new Set(all.flatMap((measures) => Object.keys(measures?.scripts ?? {})))];
-  const kinds = [...new Set(all.flatMap((measures) => Object.keys(measures?.kinds ?? {})))].toSorted();
+type Models = readonly [name: string, model: MeasuredModel][];
+
+/** A row with a number of each model: the mean over its seeds of what is known. */
+function meansRow(
+  label: string,
+  models: Models,
+  of: (measured: MeasurementSummary) => number | null | undefined,
+  text: (value: number) => string,
+): string[] {
+  return [label, ...models.map(([, { sampled }]) => text(meanKnown(sampled.map(of))))];
+}
+
+function meanKnown(values: readonly (number | null | undefined)[]): number {
+  const known = values.filter((value) => typeof value === 'number' && Number.isFinite(value)) as number[];
+  return known.reduce((sum, value) => sum + value, 0) / known.length;
+}
+
+function reflectionsTable(title: string, models: Models): Table {
+  const row = (
+    label: string,
+    of: (measures: ReflectionMeasures) => number | null | undefined,
+    text: (value: number) => string = percent,
+  ): string[] => meansRow(label, models, ({ reflections }) => of(reflections), text);
+  const all = models.flatMap(([, { sampled }]) => sampled.map(({ reflections }) => reflections));
+  const scripts = [...new Set(all.flatMap((measures) => Object.keys(measures.scripts)))];
+  const kinds = [...new Set(all.flatMap((measures) => Object.keys(measures.kinds)))].toSorted();
   return {
-    title: 'reflections on failed first tries',
+    title,
     heads: ['', ...models.map(([name]) => name)],
     rows: [
-      row('how many', ({ count }) => String(count)),
-      row('tokens, mean', ({ tokens }) => number(tokens.mean, 1)),
-      row('tokens, median', ({ tokens }) => number(tokens.median, 1)),
-      row('cut off at the limit, %', ({ cutOff }) => percent(cutOff)),
-      row('hold a passing answer (leak), %', ({ leaked }) => rateText(leaked)),
-      row('repeated 4-grams, %', ({ repetition }) => percent(repetition)),
-      ...scripts.map((script) =>
-        row(`letters in ${script}, %`, (measures) => percent(measures.scripts[script] ?? 0)),
-      ),
-      row('more than one script, %', ({ mixedScripts }) => percent(mixedScripts)),
-      ...kinds.map((kind) => row(`kind: ${kind}, %`, (measures) => percent(measures.kinds[kind] ?? 0))),
+      row('how many', ({ count }) => count, countText),
+      row('tokens, mean', ({ tokens }) => tokens.mean, oneDigit),
+      row('tokens, median', ({ tokens }) => tokens.median, oneDigit),
+      row('cut off at the limit, %', ({ cutOff }) => cutOff),
+      leaksRow(models),
+      row('repeated 4-grams, %', ({ repetition }) => repetition),
+      ...scripts.map((script) => row(`letters in ${script}, %`, (measures) => measures.scripts[script] ?? 0)),
+      row('more than one script, %', ({ mixedScripts }) => mixedScripts),
+      ...kinds.map((kind) => row(`kind: ${kind}, %`, (measures) => measures.kinds[kind] ?? 0)),
       ...(kinds.length === 0
         ? []
         : [
-            row('with a true hint, %', ({ trueHints }) => percent(trueHints)),
-            row('true, of those that hint, %', ({ trueOfHints }) => percent(trueOfHints)),
+            row('with a true hint, %', ({ trueHints }) => trueHints),
+            row('true, of those that hint, %', ({ trueOfHints }) => trueOfHints),
           ]),
     ],
   };
 }
 
-function classesTable(models: readonly [string, MeasuredModel][]): Table {
-  const lists = models.flatMap(([name, { sampled }]) => {
-    const { firstTry = {}, secondTry = {} } = sampled[0]?.classes ?? {};
-    return [
-      { head: `${name}: first try`, counts: firstTry },
-      { head: 'second try', counts: secondTry },
-    ];
+/** An interval of one seed is none of a mean. */
+function leaksRow(models: Models): string[] {
+  const texts = models.map(([, { sampled }]) => {
+    const [only, ...more] = sampled.map(({ reflections }) => reflections.leaked);
+    if (only === undefined) return UNKNOWN;
+    return more.length === 0 ? rateText(only) : percent(meanKnown([only, ...more].map(({ rate }) => rate)));
   });
-  const names = [...new Set(lists.flatMap(({ counts }) => Object.keys(counts)))].toSorted();
+  return ['hold a passing answer (leak), %', ...texts];
+}
+
+function classesTable(title: string, models: Models): Table {
+  const heads = models.flatMap(([name]) => [`${name}: first try`, 'second try']);
+  const lists = models.flatMap(([, { sampled }]) =>
+    (['firstTry', 'secondTry'] as const).map((which) => sampled.map(({ classes }) => classes[which])),
+  );
+  const names = [...new Set(lists.flat().flatMap((counts) => Object.keys(counts)))].toSorted();
   return {
-    title: 'how tries ended, counts',
-    heads: ['', ...lists.map(({ head }) => head)],
-    rows: names.map((name) => [name, ...lists.map(({ counts }) => String(counts[name] ?? 0))]),
+    title,
+    heads: ['', ...heads],
+    rows: names.map((name) => [
+      name,
+      ...lists.map((counts_S) => countText(meanKnown(counts_S.map((counts) => counts[name] ?? 0)))),
+    ]),
   };
 }
 
-function costTable(models: readonly [string, MeasuredModel][]): Table {
-  const row = (label: string, text: (measured: MeasurementSummary) => string): string[] => [
-    label,
-    ...models.map(([, { sampled }]) => (sampled[0] === undefined ? UNKNOWN : text(sampled[0]))),
-  ];
-  const ks = [
-    ...new Set(models.flatMap(([, { sampled }]) => sampled[0]?.passAtK.map(({ k }) => k) ?? [])),
-  ].toSorted((a, b) => a - b);
+function costTable(title: string, models: Models): Table {
+  const row = (
+    label: string,
+    of: (measured: MeasurementSummary) => number | null | undefined,
+    text: (value: number) => string,
+  ): string[] => meansRow(label, models, of, text);
+  const points_S = models.flatMap(([, { sampled }]) => sampled.map(({ passAtK }) => passAtK));
+  const ks = [...new Set(points_S.flat().map(({ k }) => k))].toSorted((a, b) => a - b);
   return {
-    title: 'cost, and attempts alone',
+    title,
     heads: ['', ...models.map(([name]) => name)],
     rows: [
-      row('tokens of a first try', ({ meanTokens }) => number(meanTokens.attempt, 1)),
-      row('tokens of both tries', ({ meanTokens }) => number(meanTokens.twoTries, 1)),
-      row('attempts at equal tokens', ({ attemptsAtEqualTokens }) => String(attemptsAtEqualTokens)),
+      row('tokens of a first try', ({ meanTokens }) => meanTokens.attempt, oneDigit),
+      row('tokens of both tries', ({ meanTokens }) => meanTokens.twoTries, oneDigit),
+      row('attempts at equal tokens', ({ attemptsAtEqualTokens }) => attemptsAtEqualTokens, countText),
       ...ks.map((k) =>
-        row(`pass@${k}, %`, ({ passAtK }) => percent(passAtK.find((point) => point.k === k)?.rate)),
+        row(`pass@${k}, %`, ({ passAtK }) => passAtK.find((point) => point.k === k)?.rate, percent),
       ),
     ],
   };
+}
+
+function oneDigit(value: number): string {
+  return number(value, 1);
+}
+
+/** A count as it is, a mean of counts with a digit. */
+function countText(value: number): string {
+  return Number.isInteger(value) ? String(value) : number(value, 1);
 }
 
 function isControl(name: ColumnName): name is ControlName {

@@ -37,9 +37,12 @@ export function rateRows(summaries: readonly Readonly<Partial<Record<ColumnName,
   return RATES.filter(({ name }) => summaries.some((summary) => (summary[name]?.n ?? 0) > 0));
 }
 
+/** What of a summary is about cost. */
+export type Costs = Pick<EvaluationSummary, 'attemptsAtEqualTokens' | 'meanTokens'>;
+
 /** What the tries cost, one text for each summary. */
-export function costRows(summaries: readonly EvaluationSummary[]): [label: string, values: string[]][] {
-  const row = (label: string, text: (summary: EvaluationSummary) => string): [string, string[]] => [
+export function costRows(summaries: readonly Costs[]): [label: string, values: string[]][] {
+  const row = (label: string, text: (summary: Costs) => string): [string, string[]] => [
     label,
     summaries.map(text),
   ];

@@ -13,6 +13,7 @@ import { evaluationTables } from '../evaluation-tables.ts';
 import {
   changeRows,
   costRows,
+  type Costs,
   forcedBeginningNote,
   rateRows,
   reflectionRows,
@@ -154,12 +155,31 @@ export function evaluationResults(file: EvaluationFile): Results {
         ...measured.map(({ greedy }) => greedy[name]),
       ],
     })),
-    costs: costRows(summaries),
+    costs: costRows([
+      ...measured.flatMap(({ sampled }) => meanCosts(sampled)),
+      ...measured.map(({ greedy }) => greedy),
+    ]),
     changes: [],
     crossed: null,
     reflections: { rows: [], note: '' },
     tables: evaluationTables(file),
   };
+}
+
+/** A seed's costs as they are, of several the means over them; none without a seed. */
+function meanCosts(sampled: readonly Costs[]): Costs[] {
+  if (sampled.length < 2) return [...sampled];
+  const meanOf = (of: (costs: Costs) => number): number =>
+    sampled.reduce((sum, costs) => sum + of(costs), 0) / sampled.length;
+  return [
+    {
+      attemptsAtEqualTokens: Math.round(10 * meanOf((costs) => costs.attemptsAtEqualTokens)) / 10,
+      meanTokens: {
+        attempt: meanOf(({ meanTokens }) => meanTokens.attempt),
+        twoTries: meanOf(({ meanTokens }) => meanTokens.twoTries),
+      },
+    },
+  ];
 }
 
 function rateOfSpread(spread: Spread | undefined): RateLike | null {
