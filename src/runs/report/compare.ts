@@ -6,9 +6,10 @@
  * nothing, so there is none.
  */
 import type { ReportRun } from './data.ts';
-import { mean, NOTHING, numberOf, plain, points, signed } from './numbers.ts';
+import { mean, NOTHING, numberOf, plain, points, range, signed } from './numbers.ts';
+import type { RateLike } from './results.ts';
 import { flattened } from './tables.ts';
-import type { Row, Table } from './table.ts';
+import type { Cell, Row, Table } from './table.ts';
 
 /** Steps that the numbers of training are means of. */
 const LAST_STEPS = 10;
@@ -33,13 +34,15 @@ export function runNamesTable(runs: readonly ReportRun[]): Table {
 interface Measure {
   label: string;
   of: (run: ReportRun) => number;
+  /** 95% interval of it, where it has one. */
+  intervalOf?: (run: ReportRun) => { low: number; high: number } | null | undefined;
   format: (value: number) => string;
 }
 
 /** One row for each number, one column for each run, then the spread of each set of runs that differ in the seed alone. */
 export function sideBySideTable(runs: readonly ReportRun[]): Table {
   const sets = alikeButForSeed(runs).filter((set) => set.length > 1);
-  const rows = measuresOf(runs).map(({ label, of, format }): Row => {
+  const rows = measuresOf(runs).map(({ label, of, intervalOf, format }): Row => {
     const values = runs.map(of);
     const spreads = sets.map((set) => {
       const known = set.map((i) => values[i]!).filter(Number.isFinite);
@@ -49,11 +52,19 @@ export function sideBySideTable(runs: readonly ReportRun[]): Table {
     });
     return {
       label,
-      cells: [...values.map((value) => (Number.isFinite(value) ? format(value) : NOTHING)), ...spreads],
+      cells: [
+        ...values.map((value, i): Cell | string => {
+          if (!Number.isFinite(value)) return NOTHING;
+          const interval = intervalOf?.(runs[i]!);
+          const text = format(value);
+          return interval ? { text, note: range(interval.low, interval.high, format) } : text;
+        }),
+        ...spreads,
+      ],
     };
   });
   return {
-    caption: `Held-out problems in percent and points; numbers of training are means of the last ${LAST_STEPS} steps.${
+    caption: `Held-out problems in percent and points, with 95% intervals; numbers of training are means of the last ${LAST_STEPS} steps.${
       sets.length === 0 ? ' No two runs differ in the seed alone, so there is no spread over seeds.' : ''
     }`,
     head: [
@@ -71,6 +82,18 @@ function measuresOf(runs: readonly ReportRun[]): Measure[] {
   ];
   const figureOf = (run: ReportRun, wanted: string) =>
     run.results?.figures.find(({ label }) => label === wanted);
+  const controls = [
+    ...new Set(
+      runs.flatMap(
+        ({ results }) => results?.rates.filter(({ control }) => control).map(({ label }) => label) ?? [],
+      ),
+    ),
+  ];
+  const controlOf = ({ results }: ReportRun, wanted: string): RateLike | null => {
+    // Sampled comes first: before, where there is a before, and now.
+    const now = results?.figures.some(({ from }) => from !== null) === true ? 1 : 0;
+    return results?.rates.find(({ label }) => label === wanted)?.cells[now] ?? null;
+  };
   const trained = (label: string, name: string, format: Measure['format']): Measure => ({
     label,
     of: ({ rows }) =>
@@ -84,13 +107,25 @@ function measuresOf(runs: readonly ReportRun[]): Measure[] {
   });
   return [
     ...figures.flatMap((label): Measure[] => [
-      { label, of: (run) => figureOf(run, label)?.to ?? Number.NaN, format: points },
+      {
+        label,
+        of: (run) => figureOf(run, label)?.to ?? Number.NaN,
+        intervalOf: (run) => figureOf(run, label)?.interval,
+        format: points,
+      },
       {
         label: `${label}: change by training`,
         of: (run) => figureOf(run, label)?.change?.diff ?? Number.NaN,
+        intervalOf: (run) => figureOf(run, label)?.change,
         format: signed,
       },
     ]),
+    ...controls.map((label): Measure => ({
+      label,
+      of: (run) => controlOf(run, label)?.rate ?? Number.NaN,
+      intervalOf: (run) => controlOf(run, label),
+      format: points,
+    })),
     trained('Reward in training', 'reward', points),
     trained('Groups with signal', 'groups/mixed', points),
     trained('Reflection length, tokens', 'completions/mean_length', plain),

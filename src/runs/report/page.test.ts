@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { anyText } from '../../lib/text-testing.ts';
 import { evaluationTables } from '../evaluation-tables.ts';
 import { rateRows } from '../result-rows.ts';
+import { sideBySideTable } from './compare.ts';
 import { makeDigester } from './digest.ts';
 import { renderMarkdown } from './markdown.ts';
 import { renderReport } from './page.ts';
@@ -150,6 +151,7 @@ test('an evaluation without a start model shows one model, and compares nothing'
     label: 'Second try, greedy',
     from: null,
     to: secondTry.rate,
+    interval: secondTry,
     change: null,
   });
   const page = renderReport([{ ...emptyRun(), results }]);
@@ -234,7 +236,15 @@ test('each token says whether it was trained, its advantage and its change from 
 
 test('each option has its source, by its path or by its name on the command line', () => {
   const config = {
-    train: { steps: 3, reflectionsPerFailure: 8, adam: { beta1: 0.9 }, seed: 1 },
+    train: {
+      steps: 3,
+      reflectionsPerFailure: 8,
+      adam: { beta1: 0.9 },
+      advantages: { estimator: 'rloo' },
+      firstAttempts: 'frozen',
+    },
+    sampling: { maxAttemptTokens: 64 },
+    model: { hash: 'aa' },
     dtype: 'f32',
   };
   const sources = {
@@ -242,12 +252,18 @@ test('each option has its source, by its path or by its name on the command line
     'num-generations': 'paper, stated',
     'adam-beta1': 'default',
     dtype: 'flag',
+    'advantage-estimator': 'given',
   };
   const texts = cellsOf(renderReport([{ ...emptyRun(), config, sources }]));
   expect(texts('train.steps')).toEqual(['3', 'given']);
   expect(texts('train.reflectionsPerFailure')).toEqual(['8', 'paper,', 'stated']);
   expect(texts('train.adam.beta1')).toEqual(['0.9', 'default']);
-  expect(texts('train.seed')).toEqual(['1', '–']);
+  expect(texts('train.advantages.estimator')).toEqual(['rloo', 'given']);
+  // Options that have no value unless they are given.
+  expect(texts('train.firstAttempts')).toEqual(['frozen', 'default']);
+  expect(texts('sampling.maxAttemptTokens')).toEqual(['64', 'default']);
+  // No option.
+  expect(texts('model.hash')).toEqual(['aa', '–']);
   expect(texts('dtype')).toEqual(['f32', 'flag']);
 });
 
@@ -269,6 +285,21 @@ test('several runs stand side by side, with a spread over those that differ in t
   expect(page).toContain('First to last step: A from 0% to 50%, B from 0% to 75%, C from 0% to 25%.');
   const different = renderReport([runs[0]!, runs[2]!]);
   expect(different).toContain('No two runs differ in the seed alone');
+});
+
+test('runs that were evaluated stand side by side with intervals and controls', () => {
+  const evaluated = { ...emptyRun('a'), results: evaluationResults(evaluationFile) };
+  const compared = { ...emptyRun('b'), results: quickstartResults(quickstart) };
+  const table = sideBySideTable([evaluated, compared, emptyRun('c')]);
+  const cellsAt = (label: string) => table.rows.find((row) => row.label === label)?.cells.slice(0, 3);
+  expect(cellsAt('Second try, after its own reflection')).toEqual([
+    expect.objectContaining({ note: expect.stringMatching(/^\d+\.\d to \d+\.\d$/) }),
+    { text: '88.0', note: '85.0 to 91.0' },
+    '–',
+  ]);
+  expect(cellsAt('First try: change by training')?.[1]).toEqual({ text: '+1.0', note: '−1.0 to +3.0' });
+  // Of the quick start it is the number after training.
+  expect(cellsAt('second try, no reflection')?.[1]).toEqual({ text: '60.0', note: '57.0 to 63.0' });
 });
 
 test('a digest holds the lengths and classes of the first and the last steps and of no other', () => {

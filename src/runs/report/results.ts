@@ -33,6 +33,8 @@ export interface Figure {
   /** null where there is no start model to compare with. */
   from: number | null;
   to: number;
+  /** 95% interval of `to`. */
+  interval: { low: number; high: number } | null;
   change: ChangeInterval | null;
 }
 
@@ -77,18 +79,21 @@ export function quickstartResults(evaluation: QuickstartResults): Results {
         label: 'Second try, after its own reflection',
         from: before.secondTry.rate,
         to: after.secondTry.rate,
+        interval: after.secondTry,
         change: change.secondTry,
       },
       {
         label: 'Second try, greedy',
         from: greedy.before.secondTry.rate,
         to: greedy.after.secondTry.rate,
+        interval: greedy.after.secondTry,
         change: change.greedySecondTry,
       },
       {
         label: 'First try',
         from: before.firstTry.rate,
         to: after.firstTry.rate,
+        interval: after.firstTry,
         change: change.firstTry,
       },
     ],
@@ -128,6 +133,7 @@ export function evaluationResults(file: EvaluationFile): Results {
     label,
     from: start === null ? null : (rateOf(start)?.rate ?? Number.NaN),
     to: rateOf(model)?.rate ?? Number.NaN,
+    interval: rateOf(model),
     change: difference,
   });
   return {

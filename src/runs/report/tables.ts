@@ -170,15 +170,31 @@ const OPTION_PATHS: Readonly<Record<string, string>> = {
   'prompts.name': 'prompts',
   'model.directory': 'model',
   'problems.file': 'problems',
+  'train.advantages.estimator': 'advantage-estimator',
+  'train.loss.importanceSamplingCorrection': 'importance-sampling-mode',
+  'train.loss.importanceSamplingCorrection.mode': 'importance-sampling-mode',
+  'train.loss.importanceSamplingCorrection.clipMin': 'importance-sampling-clip-min',
+  'train.loss.importanceSamplingCorrection.clipMax': 'importance-sampling-clip-max',
+  'lora.rank': 'lora',
+  'lora.rsLora': 'rslora',
+  'lora.targets': 'target-modules',
+  audited: 'no-audit',
 };
 
-/** Sources are named by path or as on the command line: `adam-beta1` is `train.adam.beta1`. */
+/** What options alone decide: one of these without a source was derived from the others, or is fixed. */
+const DECIDED = /^(train|sampling|lora|passTokens|context)(\.|$)/;
+
+/**
+ * Sources are named by path or as on the command line: `adam-beta1` is `train.adam.beta1`. Options that have no value
+ * unless they are given are not among them.
+ */
 function sourceOf(sources: Readonly<Record<string, string>>, path: string): string {
   const names = path.split('.');
   const dashed = (some: readonly string[]): string =>
     some.map((name) => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)).join('-');
   const known = [path, OPTION_PATHS[path] ?? '', dashed(names.slice(-2)), dashed(names.slice(-1))];
-  return known.map((name) => sources[name]).find((source) => source !== undefined) ?? NOTHING;
+  const source = known.map((name) => sources[name]).find((found) => found !== undefined);
+  return source ?? (DECIDED.test(path) ? 'default' : NOTHING);
 }
 
 export function environmentTable({ environment }: ReportRun): Table | null {
