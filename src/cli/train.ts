@@ -94,33 +94,35 @@ export function define(command: Command, io: Io): void {
       '--accept-kernels',
       "with --resume: go on although the kernels are not the run's; config.json says so, and results are no longer the same bytes",
     )
-    .addOption(integer('--steps <n>', 'optimizer steps', { min: 1 }).default(defaults.steps));
-  addChoiceOptions(command)
+    .addOption(
+      integer('--steps <n>', 'steps, each with episodes of its own', { min: 1 }).default(defaults.steps),
+    )
     .addOption(presetOption())
     .option('--no-audit', 'train although nothing was checked; the run records it')
-    .addOption(
-      integer('--num-iterations <n>', "updates from each step's episodes", { min: 1 }).default(
-        defaults.numIterations,
-      ),
-    );
-  addAdvantageOptions(
-    addLossOptions(addOptimizerOptions(command, defaults), defaults.loss),
-    defaults.advantages,
-  )
-    .option(
-      '--shuffle-rewards',
-      'the control: rewards permuted within each group, so that nothing can be learned',
-    )
+    .option('--tensorboard', 'also writes each step to RUN/tensorboard, as event files of TensorBoard')
+    .option('--dry-run', 'print the resolved plan with memory and time, and stop')
+    .option('--json', 'one line of JSON at the end: {run, stopped, steps, of, metrics, model, report}')
     .addOption(
       integer('--checkpoint-every <n>', 'steps between checkpoints', { min: 1 }).default(
         defaults.checkpointEvery,
       ),
     )
     .addOption(seed('the same seed and options give the same run, to the byte').default(defaults.seed));
-  addEngineOptions(addLoraOptions(addPlayerOptions(command)))
-    .option('--tensorboard', 'also writes each step to RUN/tensorboard, as event files of TensorBoard')
-    .option('--dry-run', 'print what the run needs (memory, tokens per step) and stop')
-    .option('--json', 'one line of JSON at the end: {run, stopped, steps, of, metrics, model, report}');
+  addChoiceOptions(command.optionsGroup('The method (docs/training.md):')).addOption(
+    integer('--num-iterations <n>', "updates from each step's episodes", { min: 1 }).default(
+      defaults.numIterations,
+    ),
+  );
+  command.option(
+    '--shuffle-rewards',
+    'the control: rewards permuted within each group, so that nothing can be learned',
+  );
+  addPlayerOptions(command.optionsGroup('Sampling:'));
+  addLossOptions(command.optionsGroup('Loss and advantages (docs/losses.md):'), defaults.loss);
+  addAdvantageOptions(command, defaults.advantages);
+  addOptimizerOptions(command.optionsGroup('Optimizer:'), defaults);
+  addEngineOptions(addLoraOptions(command.optionsGroup('Engine and adapters (docs/models.md):')));
+  command.optionsGroup('Options:');
   addExamples(
     command,
     `
