@@ -32,6 +32,7 @@ export { sft } from './sft.ts';
 export { countdown } from './tasks/countdown.ts';
 export { defineTask, type Judgement, type TaskDefinition, type TaskRow } from './tasks/define.ts';
 export { loadTask, type LoadedTask, type TaskFile } from './tasks/load-task.ts';
+export { functionCalling } from './tasks/function-calling.ts';
 export { gsm8k } from './tasks/gsm8k.ts';
 export { hellaswag } from './tasks/hellaswag.ts';
 export { math } from './tasks/math.ts';
