@@ -2,7 +2,7 @@
  * What an answer is, once it is read: expressions, and the structures that answers put them in.
  * Plain data; `parse.ts` makes it, `exact.ts` and `numeric.ts` compute with it, `compare.ts` compares it.
  */
-import type { Rational } from './rational.ts';
+import { MINUS_ONE, rational, type Rational } from './rational.ts';
 
 export type Expression =
   | { kind: 'number'; value: Rational }
@@ -35,6 +35,32 @@ export type Answer =
 export const number = (value: Rational): Expression => ({ kind: 'number', value });
 export const symbol = (name: string): Expression => ({ kind: 'symbol', name });
 export const INFINITY = symbol('infinity');
+
+export function negative(of: Expression): Expression {
+  if (of.kind === 'number') return number({ num: -of.value.num, den: of.value.den });
+  return { kind: 'product', factors: [number(MINUS_ONE), of] };
+}
+
+export function product(factors: Expression[]): Expression {
+  const [only] = factors;
+  return factors.length === 1 && only !== undefined ? only : { kind: 'product', factors };
+}
+
+export function reciprocal(of: Expression): Expression {
+  return { kind: 'power', base: of, exponent: number(MINUS_ONE) };
+}
+
+export function over(above: Expression, below: Expression): Expression {
+  return { kind: 'product', factors: [above, reciprocal(below)] };
+}
+
+/** \log without a base is the decimal one, as at school. */
+export function logarithm(of: Expression, base: Expression | undefined): Expression {
+  const isNatural = base?.kind === 'symbol' && base.name === 'e';
+  return isNatural
+    ? { kind: 'call', name: 'ln', of: [of] }
+    : { kind: 'call', name: 'log', of: [of, base ?? number(rational(10))] };
+}
 
 /** The names of variables; constants, texts and numbers in a base are none. */
 export function variablesOf(expression: Expression, found = new Set<string>()): Set<string> {

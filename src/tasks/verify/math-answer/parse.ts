@@ -14,7 +14,19 @@
  * two go together.
  * Throws `Unreadable`, and `TooLarge` from numbers.
  */
-import { INFINITY, number, symbol, type Answer, type Expression, type RelationSign } from './expression.ts';
+import {
+  INFINITY,
+  logarithm,
+  negative,
+  number,
+  over,
+  product,
+  reciprocal,
+  symbol,
+  type Answer,
+  type Expression,
+  type RelationSign,
+} from './expression.ts';
 import { readTokens, Unreadable, type Token } from './lexer.ts';
 import { add, equal, MINUS_ONE, ofDecimal, rational, type Rational } from './rational.ts';
 import { SCALES } from './words.ts';
@@ -617,32 +629,6 @@ class Parser {
     this.#depth += 1;
     if (this.#depth > MAX_DEPTH) throw new Unreadable(`expected at most ${MAX_DEPTH} levels`);
   }
-}
-
-function negative(of: Expression): Expression {
-  if (of.kind === 'number') return number({ num: -of.value.num, den: of.value.den });
-  return { kind: 'product', factors: [number(MINUS_ONE), of] };
-}
-
-function product(factors: Expression[]): Expression {
-  const [only] = factors;
-  return factors.length === 1 && only !== undefined ? only : { kind: 'product', factors };
-}
-
-function reciprocal(of: Expression): Expression {
-  return { kind: 'power', base: of, exponent: number(MINUS_ONE) };
-}
-
-function over(above: Expression, below: Expression): Expression {
-  return { kind: 'product', factors: [above, reciprocal(below)] };
-}
-
-/** \log without a base is the decimal one, as at school. */
-function logarithm(of: Expression, base: Expression | undefined): Expression {
-  const isNatural = base?.kind === 'symbol' && base.name === 'e';
-  return isNatural
-    ? { kind: 'call', name: 'ln', of: [of] }
-    : { kind: 'call', name: 'log', of: [of, base ?? number(rational(10))] };
 }
 
 function wholeOf(expression: Expression): number {
