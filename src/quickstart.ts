@@ -14,6 +14,8 @@ import {
   profileOf,
   type Evaluation,
   type Measured,
+  type MeasureOptions,
+  type RowLog,
   type Watcher,
 } from './evaluate.ts';
 import { R3Error } from './lib/errors.ts';
@@ -49,8 +51,18 @@ export interface QuickstartOptions {
   runDirectory: string;
   engine: Omit<LocalEngineOptions, 'model'>;
   signal?: AbortSignal | undefined;
-  /** For the search of settings: other training options, and problems that no result is reported on. */
-  search?: { train: Partial<TrainOptions>; heldOut: Problem[]; model?: string } | undefined;
+  /**
+   * For experiments and the search of settings: other training options, other problems, another start model, and where
+   * the start model's rows are kept.
+   */
+  search?:
+    | {
+        train: Partial<TrainOptions>;
+        heldOut: Problem[];
+        model?: string;
+        startRowsAt?: (temperature: number) => RowLog;
+      }
+    | undefined;
 }
 
 /** What evaluation.json holds. */
@@ -135,17 +147,21 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
       },
       update: (done, fields) => watcher.update(done, fields),
     };
-    const measured = (engine: Engine, name: string): Promise<Measured<Problem>> =>
+    const measured = (
+      engine: Engine,
+      name: string,
+      logAt?: MeasureOptions['logAt'],
+    ): Promise<Measured<Problem>> =>
       measure(
         name,
         playerAt(stopping(engine)),
         TEMPERATURE,
         heldOut,
-        { seed, fixedText: FIXED_TEXT },
+        { seed, fixedText: FIXED_TEXT, ...(logAt === undefined ? {} : { logAt }) },
         phases,
       );
 
-    const before = await measured(startEngine, 'the start model');
+    const before = await measured(startEngine, 'the start model', search?.startRowsAt);
 
     phases.phase('mine failures', problems.length);
     const learner = playerAt(trainEngine)(1);

@@ -18,6 +18,7 @@ import { runQuickstart, type QuickstartResult } from '../../src/quickstart.ts';
 import { armsOf, HELD_OUT, type Arm } from './definitions.ts';
 import { writePage } from './page.ts';
 import { readResult, resultPath, writeResult, type ArmResult } from './result.ts';
+import { makeStartRows } from './start-rows.ts';
 import { measureUntouched } from './untouched.ts';
 
 const { values, positionals } = parseArgs({
@@ -42,6 +43,7 @@ const starts = {
   both: new Map(values.both.map(parseStart)),
   large: new Map(values.large.map(parseStart)),
 };
+const startRows = makeStartRows();
 const arms = armsOf(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
 for (const seed of values.seed.map(Number)) {
   for (const arm of arms) {
@@ -81,7 +83,12 @@ async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Pr
         shuffleRewards: arm.shuffleRewards ?? false,
         runDirectory: join(folder, 'run'),
         engine: values.threads === undefined ? {} : { threads: Number(values.threads) },
-        search: { train: arm.train ?? {}, heldOut: exhibit.problems('report', HELD_OUT), model },
+        search: {
+          train: arm.train ?? {},
+          heldOut: exhibit.problems('report', HELD_OUT),
+          model,
+          startRowsAt: (temperature) => startRows([model, exhibit.task.name, seed, temperature].join(' ')),
+        },
       },
       { phase: () => undefined, update: () => undefined },
     );
