@@ -32,6 +32,8 @@ export interface Experiment {
   title: string;
   question: string;
   arms: readonly Arm[];
+  /** Whether the page has every control, before and after, and who gains: writer or reader. */
+  showsControls?: true;
 }
 
 /** Problems that every arm is measured on. */
@@ -49,12 +51,14 @@ export const EXPERIMENTS: readonly Experiment[] = [
     name: 'claim',
     title: 'The first claim',
     question: 'Does training reflections alone raise the second try, and what do the controls say?',
+    showsControls: true,
     arms: [DEFAULT, { name: 'shuffled', label: 'the same, rewards shuffled', shuffleRewards: true }],
   },
   {
     name: 'claim-calls',
     title: 'The first claim, on function calling',
     question: 'Does it hold on a second task, whose start model repeats its mistakes?',
+    showsControls: true,
     arms: [
       { name: 'calls', label: 'reflections rewarded, frozen failures', start: 'calls' },
       {

@@ -6,9 +6,10 @@
  *
  * Start models are named by the number of their warm-up: the shipped ones are `rare` and `calls` of warm-up 1,
  * `scripts/start-model/make.ts` makes others (`common` is Countdown's after phase 3, `both` is --recipe both, `large` is
- * --shape large). An arm without its start model is not run; a result that is there is not run again. Results are in docs/experiments by default; the page docs/experiments.md is made of all of them.
+ * --shape large). An arm without its start model is not run; a result of this version that is there is not run again. Results are in docs/experiments by default; the page docs/experiments.md is made of all of them.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +18,7 @@ import { EXHIBITS, type Exhibit } from '../../src/exhibits.ts';
 import { runQuickstart, type QuickstartResult } from '../../src/quickstart.ts';
 import { armsOf, HELD_OUT, type Arm } from './definitions.ts';
 import { writePage } from './page.ts';
-import { readResult, resultPath, writeResult, type ArmResult } from './result.ts';
+import { readResult, resultPath, writeResult, type ArmResult, type RunName } from './result.ts';
 import { makeStartRows } from './start-rows.ts';
 import { measureUntouched } from './untouched.ts';
 
@@ -71,7 +72,12 @@ function parseStart(text: string): [string, string] {
   return [warmUp, path.join('=')];
 }
 
-async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Promise<ArmResult> {
+async function runArm(
+  arm: Arm,
+  warmUp: number,
+  model: string,
+  seed: number,
+): Promise<Omit<ArmResult, 'version'>> {
   const own = arm.start === 'calls' ? 'function-calling' : 'countdown';
   const exhibit: Exhibit = EXHIBITS[arm.exhibit ?? own];
   const folder = mkdtempSync(join(tmpdir(), 'experiment-'));
@@ -96,25 +102,32 @@ async function runArm(arm: Arm, warmUp: number, model: string, seed: number): Pr
       arm.untouched === undefined
         ? null
         : await measureUntouched(EXHIBITS[arm.untouched], model, join(folder, 'run', 'model'), seed);
-    return { ...resultOf(arm.name, warmUp, seed, result), untouched };
+    const startModel = createHash('sha256')
+      .update(readFileSync(join(model, 'model.safetensors')))
+      .digest('hex');
+    return { ...resultOf({ arm: arm.name, warmUp, seed }, result), startModel, untouched };
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
 function resultOf(
-  arm: string,
-  warmUp: number,
-  seed: number,
-  result: QuickstartResult,
-): Omit<ArmResult, 'untouched'> {
-  const { summary, profile, lastSteps, steps } = result;
-  const { n, temperature, before, after, greedy, change, writerByReader, details } = summary;
+  run: RunName,
+  { summary, profile, lastSteps, steps }: QuickstartResult,
+): Omit<ArmResult, 'version' | 'startModel' | 'untouched'> {
+  const { n, temperature, kernels, before, after, greedy, change, writerByReader, details } = summary;
   return {
-    arm,
-    warmUp,
-    seed,
+    ...run,
+    kernels,
     summary: { n, temperature, before, after, greedy, change, writerByReader },
+    afterEmptyReflection: {
+      before: details.before.afterEmptyReflection,
+      after: details.after.afterEmptyReflection,
+    },
+    attemptsAtEqualTokens: {
+      before: details.before.attemptsAtEqualTokens,
+      after: details.after.attemptsAtEqualTokens,
+    },
     forced: {
       before: details.before.afterForcedBeginning.rate,
       greedyBefore: details.greedy.before.afterForcedBeginning.rate,

@@ -5,6 +5,7 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXPERIMENTS, type Arm, type Experiment } from './definitions.ts';
+import type { Rate } from '../../src/method/statistics.ts';
 import { readResult, type ArmResult } from './result.ts';
 
 const HEAD = `# Experiments
@@ -12,8 +13,8 @@ const HEAD = `# Experiments
 Made by \`npm run experiments -- NAME\` from the results in \`docs/experiments\`; do not edit. Percent of 2,000 held-out
 problems that no setting was chosen on: the mean over runs, and the least and the greatest of them. A run is one
 start model and one seed of training and sampling. *Second* is a pass at the first try or at the retry after the model's own
-reflection; *over two* is how far it is above two independent attempts, *over none* above a retry without a reflection;
-*writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.
+reflection; *over two* is how far it is above two independent attempts, *over equal* above as many as cost the same tokens,
+*over none* above a retry without a reflection; *writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.
 Seconds of training were taken on a shared machine with other work on it: they order arms roughly, no more.
 `;
 
@@ -30,7 +31,7 @@ export function renderPage(directory: string): string {
       experiment,
       results.filter(({ arm }) => names.has(arm)),
     );
-  }).filter((section) => section !== '');
+  });
   return [HEAD, ...sections].join('\n');
 }
 
@@ -42,8 +43,10 @@ function resultsIn(directory: string): ArmResult[] {
     .flatMap((file) => readResult(join(directory, file)) ?? []);
 }
 
-function renderExperiment({ title, question, arms }: Experiment, results: readonly ArmResult[]): string {
-  if (results.length === 0) return '';
+function renderExperiment(
+  { title, question, arms, showsControls }: Experiment,
+  results: readonly ArmResult[],
+): string {
   const starts = [...new Set(arms.map(startOf))];
   const rows = starts.flatMap((start) => {
     const own = arms.filter((arm) => startOf(arm) === start);
@@ -57,10 +60,10 @@ function renderExperiment({ title, question, arms }: Experiment, results: readon
 
 ${question}
 
-| arm | runs (warm-ups x seeds) | first | first, greedy | second | second, greedy | over two | over none | writing | KL | train, s |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| arm | runs (warm-ups x seeds) | first | first, greedy | second | second, greedy | over two | over equal | over none | writing | KL | train, s |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ${rows.join('\n')}
-${renderUntouched(arms, results)}`;
+${showsControls === true ? renderControls(arms, results) : ''}${renderUntouched(arms, results)}`;
 }
 
 /** What arms have in common before training. */
@@ -79,10 +82,71 @@ function startRows(results: readonly ArmResult[], which: string): string[] {
     spread(results, ({ summary: { before } }) => before.secondTry.rate - before.twoIndependent.rate),
     spread(
       results,
+      ({ summary: { before } }) => before.secondTry.rate - before.independentAtEqualTokens.rate,
+    ),
+    spread(
+      results,
       ({ summary: { before } }) => before.secondTry.rate - before.secondTryWithoutReflection.rate,
     ),
   ];
   return [`| *before training${which}* | | ${cells.join(' | ')} | | | |`];
+}
+
+type Rates = ArmResult['summary']['before'];
+type Interval = ArmResult['summary']['change']['secondTry'];
+
+/** A second try at the end of each of these, beside the own reflection's. */
+const CONTROLS: readonly { label: string; rate: (rates: Rates, empty: Rate) => number }[] = [
+  { label: 'own reflection', rate: ({ secondTry }) => secondTry.rate },
+  { label: 'no reflection', rate: ({ secondTryWithoutReflection }) => secondTryWithoutReflection.rate },
+  { label: 'empty reflection', rate: (_, empty) => empty.rate },
+  { label: 'a fixed text', rate: ({ afterFixedText }) => afterFixedText.rate },
+  {
+    label: "another problem's reflection",
+    rate: ({ afterForeignReflection }) => afterForeignReflection.rate,
+  },
+  { label: 'two independent attempts', rate: ({ twoIndependent }) => twoIndependent.rate },
+  {
+    label: 'independent attempts, equal tokens',
+    rate: ({ independentAtEqualTokens }) => independentAtEqualTokens.rate,
+  },
+];
+
+/** Second tries with what may stand in a reflection's place, and writer by reader: each arm before and after training. */
+function renderControls(arms: readonly Arm[], results: readonly ArmResult[]): string {
+  return arms
+    .map(({ name, label }) => ({ label, runs: results.filter((run) => run.arm === name) }))
+    .filter(({ runs }) => runs.length > 0)
+    .map(({ label, runs }) => {
+      const controls = CONTROLS.map(({ label: control, rate }) => {
+        const at = (when: 'before' | 'after'): string =>
+          spread(runs, (run) => rate(run.summary[when], run.afterEmptyReflection[when]));
+        return `| ${control} | ${at('before')} | ${at('after')} |`;
+      });
+      const read = (reading: keyof ArmResult['summary']['writerByReader']): string =>
+        spread(runs, ({ summary }) => summary.writerByReader[reading].rate);
+      const above = (interval: (change: ArmResult['summary']['change']) => Interval): string =>
+        `${runs.filter(({ summary }) => interval(summary.change).low > 0).length} of ${runs.length}`;
+      return `
+${label[0]?.toUpperCase()}${label.slice(1)}: all second tries.
+
+| second try after | before training | after |
+| --- | --- | --- |
+${controls.join('\n')}
+
+On the failures of the start model, retries that pass.
+
+| reflections | read by the start model | read by the trained model |
+| --- | --- | --- |
+| written by the start model | ${read('startStart')} | ${read('startTrained')} |
+| written by the trained model | ${read('trainedStart')} | ${read('trainedTrained')} |
+
+Runs whose own 95% interval is above zero: change of the second try ${above(({ secondTry }) => secondTry)}, greedy ${above(({ greedySecondTry }) => greedySecondTry)}, of
+the first try ${above(({ firstTry }) => firstTry)}; over two independent attempts ${above(({ overTwoIndependent }) => overTwoIndependent)}; written by the trained model ${above(({ writtenByTrained }) => writtenByTrained)}. As many
+independent attempts as cost the same tokens: ${spreadOf(runs.map((run) => run.attemptsAtEqualTokens.after))} after training.
+`;
+    })
+    .join('');
 }
 
 /** What became of the task that was not trained, where an arm measures one. */
@@ -105,7 +169,7 @@ ${rows.join('\n')}
 }
 
 function renderArm(label: string, runs: readonly ArmResult[]): string {
-  if (runs.length === 0) return `| ${label} | not run | | | | | | | | | |`;
+  if (runs.length === 0) return `| ${label} | not run | | | | | | | | | | |`;
   const warmUps = new Set(runs.map(({ warmUp }) => warmUp)).size;
   const seeds = new Set(runs.map(({ seed }) => seed)).size;
   const cells = [
@@ -114,17 +178,22 @@ function renderArm(label: string, runs: readonly ArmResult[]): string {
     `**${spread(runs, ({ summary }) => summary.after.secondTry.rate)}**`,
     spread(runs, ({ summary }) => summary.greedy.after.secondTry.rate),
     spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.twoIndependent.rate),
+    spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.independentAtEqualTokens.rate),
     spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.secondTryWithoutReflection.rate),
     spread(runs, ({ summary }) => summary.change.writtenByTrained.diff),
     mean(runs.map(({ kl }) => kl)).toFixed(2),
     mean(runs.map(({ trainSeconds }) => trainSeconds)).toFixed(0),
   ];
-  return `| ${label} | ${runs.length} (${warmUps} x ${seeds}) | ${cells.join(' | ')} |`;
+  const balanced = runs.length === warmUps * seeds;
+  return `| ${label} | ${balanced ? '' : `${runs.length} of `}${warmUps} x ${seeds} | ${cells.join(' | ')} |`;
 }
 
 /** `89.5 (88.1 to 90.3)` in percent; of one run its number alone. */
 function spread(runs: readonly ArmResult[], value: (run: ArmResult) => number): string {
-  const values = runs.map((run) => 100 * value(run));
+  return spreadOf(runs.map((run) => 100 * value(run)));
+}
+
+function spreadOf(values: readonly number[]): string {
   const text = mean(values).toFixed(1);
   if (values.length === 1) return text;
   return `${text} (${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)})`;

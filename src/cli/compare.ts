@@ -101,10 +101,19 @@ function differencesOf(a: EvaluationConfig, b: EvaluationConfig): string[] {
     ['prompts', a.prompts.name, b.prompts.name],
     ['seeds', a.seeds.join(), b.seeds.join()],
     ['fixed text', a.fixedText, b.fixedText],
-    ['sampling', JSON.stringify(a.sampling), JSON.stringify(b.sampling)],
+    ...samplingNames(a, b).map((name): [string, unknown, unknown] => [
+      `sampling's ${name}`,
+      a.sampling[name],
+      b.sampling[name],
+    ]),
     ['dtype', a.dtype, b.dtype],
   ];
   return pairs.flatMap(([what, first, second]) =>
     first === second ? [] : [`${what} differ: ${showValue(first)} and ${showValue(second)}`],
   );
+}
+
+function samplingNames(a: EvaluationConfig, b: EvaluationConfig): (keyof EvaluationConfig['sampling'])[] {
+  const names = [...Object.keys(a.sampling), ...Object.keys(b.sampling)];
+  return [...new Set(names)] as (keyof EvaluationConfig['sampling'])[];
 }

@@ -34,6 +34,9 @@ test('what was measured otherwise is refused by name, and kept', async () => {
   await expect(results.findOrMake(at, { ...facts, seed: 2 }, never)).rejects.toThrow(
     'before-02-my_task.json: seed: expected 2, got 1; choose another --out',
   );
+  await expect(
+    results.findOrMake(at, { ...facts, model: { hash: 'bb', directory: 'long' } }, never),
+  ).rejects.toThrow('before-02-my_task.json: model.hash: expected "bb", got "aa"; choose another --out');
   expect(await results.findOrMake(at, facts, never)).toEqual(result);
 });
 

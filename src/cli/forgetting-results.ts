@@ -66,17 +66,24 @@ function readResult(path: string, facts: object): TaskResult {
   if (!parsed.success)
     throw new R3Error('store', 'bad-file', `${path}: ${explainIssue(parsed.error.issues, value)}`);
   const { facts: kept, version: _, ...result } = parsed.data;
-  const differs = Object.entries(facts).find(
-    ([name, fact]) => JSON.stringify(kept[name]) !== JSON.stringify(fact),
-  );
-  if (differs !== undefined) {
-    const [name, fact] = differs;
-    throw new R3Error(
-      'store',
-      'mismatch',
-      `${path}: ${name}: expected ${JSON.stringify(fact)}, got ${JSON.stringify(kept[name])}; choose another --out`,
-    );
-  }
+  const difference = firstDifference(facts, kept);
+  if (difference !== undefined)
+    throw new R3Error('store', 'mismatch', `${path}: ${difference}; choose another --out`);
   const rate = result.accuracy.rate ?? Number.NaN;
   return { ...result, accuracy: { ...result.accuracy, rate } } as TaskResult;
+}
+
+/** `model.hash: expected X, got Y`, of the first value that differs. */
+function firstDifference(expected: object, got: object): string | undefined {
+  const valueOf = (object: object, name: string): unknown => (object as Record<string, unknown>)[name];
+  for (const name of new Set([...Object.keys(expected), ...Object.keys(got)])) {
+    const [a, b] = [valueOf(expected, name), valueOf(got, name)];
+    if (JSON.stringify(a) === JSON.stringify(b)) continue;
+    const isNested = typeof a === 'object' && typeof b === 'object' && a !== null && b !== null;
+    const inside = isNested ? firstDifference(a, b) : undefined;
+    return inside === undefined
+      ? `${name}: expected ${JSON.stringify(a)}, got ${JSON.stringify(b)}`
+      : `${name}.${inside}`;
+  }
+  return undefined;
 }

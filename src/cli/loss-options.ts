@@ -134,6 +134,11 @@ export function lossOptionsOf(flags: LossFlags): LossOptions {
       '--importance-sampling-clip-min, --importance-sampling-clip-max: expected an --importance-sampling-mode beside them, got none',
     );
   }
+  if (mode.endsWith('truncate') && clipMin === null && clipMax === null) {
+    throw usageError(
+      `--importance-sampling-mode ${mode}: expected --importance-sampling-clip-min or --importance-sampling-clip-max beside it, got neither`,
+    );
+  }
   const options: LossOptions = {
     lossType: flags.lossType,
     importanceSamplingLevel: flags.importanceSamplingLevel,

@@ -6,6 +6,7 @@
  * ends at once. What a command does is in its own file; which file, `program.ts` says.
  */
 import { createInterface } from 'node:readline';
+import { printable } from '../lib/printable.ts';
 import { makeStopper, OutputLost } from './io.ts';
 import { runCli } from './program.ts';
 
@@ -32,7 +33,7 @@ const code = await runCli(process.argv.slice(2), {
     if (outputLost) throw new OutputLost();
     process.stdout.write(text);
   },
-  note: (line) => void process.stderr.write(`${line}\n`),
+  note: (line) => void process.stderr.write(`${printable(line)}\n`),
   status: process.stderr,
   openInput: () =>
     process.stdin.isTTY && process.stderr.isTTY

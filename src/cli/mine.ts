@@ -3,7 +3,7 @@
  * training ("Reflect, Retry, Reward", arXiv 2505.24726, section 4.3).
  */
 import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { mine, type Mined } from '../mine.ts';
 import type { Command } from 'commander';
 import { checkWritable, writeFileAtomic } from '../lib/files.ts';
@@ -80,6 +80,9 @@ async function run(flags: Flags, io: Io): Promise<void> {
   }
   if (!existsSync(dirname(flags.out))) {
     throw usageError(`--out: expected a file in a folder that exists, got ${JSON.stringify(flags.out)}`);
+  }
+  if (resolve(flags.out) === resolve(flags.problems)) {
+    throw usageError(`--out: expected another file than the problems, got ${flags.out} for both`);
   }
   checkWritable(dirname(flags.out));
   const { task, prompts } = await findTask(flags.task, io.env, flags.prompts);

@@ -132,6 +132,14 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
       /; did you mean countdown\?\n$/,
     ],
     [
+      ['mine', '--task', 'countdown', '--model', 'm', '--problems', 'p.jsonl', '--out', './p.jsonl'],
+      '--out: expected another file than the problems, got ./p.jsonl for both',
+    ],
+    [
+      'train --task countdown --model m --failures f --importance-sampling-mode token_truncate'.split(' '),
+      '--importance-sampling-mode token_truncate: expected --importance-sampling-clip-min or --importance-sampling-clip-max beside it, got neither',
+    ],
+    [
       ['check', 'countdown', '--prompts', 'long'],
       '--prompts: expected paper or short, which the task countdown has, got "long"',
     ],

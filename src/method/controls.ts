@@ -270,7 +270,7 @@ export interface Pair<T> {
 }
 
 /**
- * A model before and after training, as one line of JSON: what `r3 quickstart` and `r3 eval --against` end with. Rates
+ * A model before and after training, as one line of JSON: what `r3 quickstart` ends with. Rates
  * and differences are shares, not percent.
  */
 export interface BeforeAfter extends Pair<EvaluationRates> {
