@@ -33,7 +33,7 @@ import {
   type TriesRow,
 } from './method/evaluation-rows.ts';
 import { reflectionProfile, type ReflectionProfile } from './method/profile.ts';
-import { first, type Player, type Try } from './player.ts';
+import { first, type Actor, type Player, type Try } from './player.ts';
 import type { Conversation } from './text/chat.ts';
 
 /** Sequences in one scoring call, which shares what their beginnings have in common. */
@@ -76,32 +76,32 @@ export interface EvaluateOptions {
 }
 
 /** What a failed first try led to: for reading, for kinds of reflection, and for the writer-by-reader table. */
-export interface FailedTry<P extends Problem> {
+export interface FailedTry<P extends Problem, C = Conversation> {
   problem: P;
   /** The problem's place in the evaluation. */
   place: number;
   attempt: Written;
   attemptScore: Score;
   /** The conversation up to the request for a reflection. */
-  asked: Conversation;
+  asked: C;
   reflection: Written;
   retry: Try | null;
 }
 
-/** What a player did on all problems. */
-export interface Evaluation<P extends Problem> {
-  player: Player<P>;
+/** What a player, or another actor `A` to which a conversation is `C`, did on all problems. */
+export interface Evaluation<P extends Problem, A = Player<P>, C = Conversation> {
+  player: A;
   rows: EvaluationRow[];
-  failed: FailedTry<P>[];
+  failed: FailedTry<P, C>[];
   log?: RowLog | undefined;
 }
 
 /** Every problem counts twice in the progress: once for its two tries, once for its controls. */
-export async function evaluate<P extends Problem>(
-  player: Player<P>,
+export async function evaluate<P extends Problem, A, C>(
+  player: A & Actor<P, C>,
   problems: readonly P[],
   options: EvaluateOptions,
-): Promise<Evaluation<P>> {
+): Promise<Evaluation<P, A, C>> {
   const { seed, onProgress, log } = options;
   const asked = options.controls ?? CONTROL_NAMES;
   let done = 0;
@@ -136,8 +136,8 @@ export async function evaluate<P extends Problem>(
 }
 
 /** First try, reflection on its failure, second try. */
-async function tryTwice<P extends Problem>(
-  player: Player<P>,
+async function tryTwice<P extends Problem, C>(
+  player: Actor<P, C>,
   problem: P,
   place: number,
   seed: number,
@@ -199,7 +199,7 @@ async function ifFits<T, U>(
 
 /** Whether something in a reflection passes as an answer; null where nothing passes and something was not judged. */
 async function leaks<P extends Problem>(
-  { task, prompts }: Player<P>,
+  { task, prompts }: Pick<Actor<P>, 'task' | 'prompts'>,
   problem: P,
   reflection: string,
 ): Promise<boolean | null> {
@@ -216,17 +216,17 @@ async function leaks<P extends Problem>(
 }
 
 /** The second tries of the controls that are asked for, on one failed first try. */
-async function controlTries<P extends Problem>(
-  player: Player<P>,
-  failed: readonly FailedTry<P>[],
+async function controlTries<P extends Problem, C>(
+  player: Actor<P, C>,
+  failed: readonly FailedTry<P, C>[],
   index: number,
   asked: readonly ControlName[],
   { seed, fixedText }: EvaluateOptions,
 ): Promise<ControlsRow['secondTries']> {
-  const own = failed[index] as FailedTry<P>;
+  const own = failed[index] as FailedTry<P, C>;
   const { problem, place, attempt, asked: conversation } = own;
   const seedOf = (stream: number): number => hash32(seed, stream, place);
-  const retry = async (again: Conversation, stream: number): Promise<SecondTry> => {
+  const retry = async (again: C, stream: number): Promise<SecondTry> => {
     const made = await ifFits(
       problem,
       () => player.retry(problem, again, seedOf(stream)),
@@ -261,11 +261,11 @@ function keptTry({ written, score }: Try): KeptTry {
 }
 
 /** What a row says of a failed first try, as a player goes on from it; undefined where the first try did not fail. */
-function failedTry<P extends Problem>(
-  player: Player<P>,
+function failedTry<P extends Problem, C>(
+  player: Actor<P, C>,
   problem: P,
   { place, firstTry, secondTry }: TriesRow,
-): FailedTry<P> | undefined {
+): FailedTry<P, C> | undefined {
   const reflection = secondTry?.reflection ?? null;
   if (secondTry === null || reflection === null) return undefined;
   const { score: attemptScore, ...attempt } = firstTry;
@@ -323,13 +323,13 @@ async function mapKept<T, Name extends PartName>(
 }
 
 /** The next failed first try at another problem; undefined when there is none. */
-function nextFailure<P extends Problem>(
-  failed: readonly FailedTry<P>[],
+function nextFailure<P extends Problem, C>(
+  failed: readonly FailedTry<P, C>[],
   index: number,
-): FailedTry<P> | undefined {
-  const own = failed[index] as FailedTry<P>;
+): FailedTry<P, C> | undefined {
+  const own = failed[index] as FailedTry<P, C>;
   for (let step = 1; step < failed.length; step++) {
-    const other = failed[(index + step) % failed.length] as FailedTry<P>;
+    const other = failed[(index + step) % failed.length] as FailedTry<P, C>;
     if (other.problem.id !== own.problem.id) return other;
   }
   return undefined;
@@ -379,7 +379,7 @@ export async function addForcedBeginning<P extends Problem>(
  */
 export async function crossReadings<P extends Problem>(
   { player: start, failed, log }: Evaluation<P>,
-  trained: Player<P>,
+  trained: Actor<P>,
   seed: number,
   onDone?: () => void,
 ): Promise<WriterByReaderOutcomes> {
@@ -399,7 +399,7 @@ export async function crossReadings<P extends Problem>(
   const byTrained = rewritten.map(({ reflection }) => writtenOf(reflection));
   const read = async (
     part: keyof WriterByReaderOutcomes,
-    reader: Player<P>,
+    reader: Actor<P>,
     reflections: readonly Written[],
   ): Promise<(boolean | null)[]> => {
     const readings = await mapKept(
@@ -507,13 +507,13 @@ export interface MeasureOptions extends Omit<EvaluateOptions, 'onProgress' | 'lo
 }
 
 /** One model at one temperature, watched. */
-export async function measureOnce<P extends Problem>(
+export async function measureOnce<P extends Problem, A, C>(
   phase: string,
-  player: Player<P>,
+  player: A & Actor<P, C>,
   problems: readonly P[],
   { logAt, ...options }: MeasureOptions,
   watcher: Watcher,
-): Promise<Evaluation<P>> {
+): Promise<Evaluation<P, A, C>> {
   watcher.phase(phase, 2 * problems.length);
   const log = logAt?.(player.options.temperature);
   return evaluate(player, problems, {

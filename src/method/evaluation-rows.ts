@@ -15,6 +15,7 @@ import {
   type RetryControl,
   type Trial,
 } from './controls.ts';
+import { lengthOf } from '../text/message.ts';
 import { passed, type Hint, type Score, type Written } from './episode.ts';
 
 /** Something that was sampled. Rows on disk do without its log-probabilities. */
@@ -166,7 +167,7 @@ export function writtenOf(kept: KeptText): Written {
 }
 
 function trialOf(tried: KeptTry): Trial {
-  return { passed: passed(tried.score), tokens: tried.tokens.length };
+  return { passed: passed(tried.score), tokens: lengthOf(tried) };
 }
 
 /** Its tokens are all that were sampled after the first try. A reflection that did not end fails. */
@@ -175,7 +176,7 @@ export function secondTrial(second: SecondTry | null): Trial {
   const { reflection, retry } = second;
   return {
     passed: outcomeOf(retry),
-    tokens: (retry?.tokens.length ?? 0) + (reflection?.tokens.length ?? 0),
+    tokens: (retry === null ? 0 : lengthOf(retry)) + (reflection === null ? 0 : lengthOf(reflection)),
   };
 }
 

@@ -64,9 +64,9 @@ export interface EvaluationFile {
 }
 
 export interface MeasuredModel {
-  /** As it was named, and the hash of its weights. */
+  /** As it was named, and the hash of its weights; null of a model behind a server, which does not tell. */
   directory: string;
-  hash: string;
+  hash: string | null;
   /** One for each seed. */
   sampled: MeasurementSummary[];
   /** Measured once: it does not depend on a seed. */
@@ -271,6 +271,7 @@ function summariseMeasurement(
         return {
           text: reflection.text,
           tokens: reflection.tokens,
+          ...(reflection.tokenCount === undefined ? {} : { tokenCount: reflection.tokenCount }),
           ended: reflection.stopReason === 'stop',
           leaked,
           ...(kind === undefined ? {} : { kind }),

@@ -4,6 +4,7 @@
  * They describe; none of them enters a reward. A reflection can be short, in one script and free of repeats and still
  * be worthless: what it is worth is the lift over the controls.
  */
+import { lengthOf } from '../text/message.ts';
 import type { Hint } from './episode.ts';
 import { wilson, type Rate } from './statistics.ts';
 
@@ -11,6 +12,8 @@ import { wilson, type Rate } from './statistics.ts';
 export interface MeasuredReflection {
   text: string;
   tokens: readonly number[];
+  /** As in `Written`. */
+  tokenCount?: number;
   /** Whether it ended within its limit. */
   ended: boolean;
   /** Whether it holds a passing answer; null where that was not judged. */
@@ -31,7 +34,7 @@ export interface ReflectionMeasures {
   scripts: Record<string, number>;
   /** Share of reflections with letters of more than one script; Greek ones are not counted: they are signs of mathematics. */
   mixedScripts: number;
-  /** Mean of `repetition`. */
+  /** Mean of `repetition`, of reflections whose ids are known. */
   repetition: number;
   /** Share of the judged reflections that hold a passing answer. */
   leaked: Rate;
@@ -43,7 +46,7 @@ export interface ReflectionMeasures {
 }
 
 export function measureReflections(reflections: readonly MeasuredReflection[]): ReflectionMeasures {
-  const lengths = reflections.map(({ tokens }) => tokens.length).toSorted((a, b) => a - b);
+  const lengths = reflections.map(lengthOf).toSorted((a, b) => a - b);
   const counts = reflections.map(({ text }) => scriptCounts(text));
   const judged = reflections.filter(({ leaked }) => leaked !== null);
   const described = reflections.filter(({ hint }) => hint !== undefined);
@@ -55,7 +58,9 @@ export function measureReflections(reflections: readonly MeasuredReflection[]): 
     cutOff: share(reflections, ({ ended }) => !ended),
     scripts: sharesOf(counts.flatMap((count) => [...count])),
     mixedScripts: share(counts, (count) => [...count.keys()].filter((name) => name !== 'Greek').length > 1),
-    repetition: mean(reflections.map(({ tokens }) => repetition(tokens))),
+    repetition: mean(
+      reflections.flatMap(({ tokens, tokenCount }) => (tokenCount === undefined ? repetition(tokens) : [])),
+    ),
     leaked: wilson(judged.filter(({ leaked }) => leaked).length, judged.length),
     kinds: sharesOf(described.map(({ kind }) => [kind ?? 'other', 1])),
     trueHints: share(described, isTrue),

@@ -160,7 +160,8 @@ function noParts(): { [Name in PartName]: PartRows[Name][] } {
 const text = {
   tokens: z.array(z.int()),
   text: z.string(),
-  stopReason: z.enum(['stop', 'length', 'cancelled']),
+  stopReason: z.enum(['stop', 'length', 'cancelled', 'filtered']),
+  tokenCount: z.int().nonnegative().optional(),
 };
 const score = z.union([
   z.null(),

@@ -35,5 +35,19 @@ export interface Written {
   /** What the start model gives the same tokens, where training asked it. */
   referenceLogprobs?: number[];
   text: string;
-  stopReason: 'stop' | 'length' | 'cancelled';
+  /** `filtered`: a server withheld the rest of it. */
+  stopReason: 'stop' | 'length' | 'cancelled' | 'filtered';
+  /** How many tokens it has, as a server that gives no ids counted them; `tokens` is then empty. */
+  tokenCount?: number;
+}
+
+/** How many tokens were written, the stop token included. */
+export function lengthOf({
+  tokens,
+  tokenCount,
+}: {
+  tokens: readonly number[];
+  tokenCount?: number;
+}): number {
+  return tokenCount ?? tokens.length;
 }
