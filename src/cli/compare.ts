@@ -106,6 +106,7 @@ function differencesOf(a: EvaluationConfig, b: EvaluationConfig): string[] {
       a.sampling[name],
       b.sampling[name],
     ]),
+    ['engines', a.engine, b.engine],
     ['dtype', a.dtype, b.dtype],
   ];
   return pairs.flatMap(([what, first, second]) =>

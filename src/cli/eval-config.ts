@@ -15,7 +15,8 @@ import { samplingSchema } from './train-config.ts';
 import { orList, usageError } from './options.ts';
 
 const count = z.int().positive();
-const model = z.strictObject({ directory: z.string(), hash: z.string() });
+/** A folder and the hash of its weights; or a name on a server, which does not tell its weights. */
+const model = z.strictObject({ directory: z.string(), hash: z.string().nullable() });
 
 const schema = z.strictObject({
   version: z.literal(1),
@@ -24,12 +25,16 @@ const schema = z.strictObject({
   /** The file of a task that does not come with r3. */
   taskFile: z.strictObject({ path: z.string(), sha256: z.string() }).nullable().default(null),
   prompts: z.looseObject({ name: z.string() }),
+  engine: z.enum(['local', 'openai']).default('local'),
+  /** Of a server: its address, which holds no credentials. */
+  url: z.string().nullable().default(null),
   model,
   /** The model that it is compared with. */
   start: model.nullable(),
   /** `hash`: of the problems that were read, in their order. */
   problems: z.strictObject({ file: z.string(), limit: count.nullable(), count: z.int(), hash: z.string() }),
-  dtype: z.enum(['f32', 'bf16', 'int8']),
+  /** null: a server's own affair. */
+  dtype: z.enum(['f32', 'bf16', 'int8']).nullable(),
   /** The longest sequence; null: what the engine takes by itself. */
   context: count.nullable(),
   /** The engine's description when the evaluation began. */

@@ -77,6 +77,8 @@ function configOf({
     task: 'countdown',
     taskFile: null,
     prompts: { ...prompts },
+    engine: 'local',
+    url: null,
     model: named,
     start: start === null ? null : named,
     problems: { file: 'p.jsonl', limit: null, count: problems.length, hash: hashProblems(problems) },

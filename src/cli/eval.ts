@@ -1,6 +1,7 @@
 /**
  * `r3 eval`: first and second tries of a model on held-out problems, beside the controls, sampled and greedy.
  *
+ * The model is a folder on the embedded engine, or a name on a server of chat completions (`eval-server.ts`).
  * Leaves a folder with everything that was written and a summary. With --against both models are measured on the same
  * problems with the same draws, and reflections by each are read by each: that tells better writing from better
  * reading. Ctrl-C ends the evaluation; `--resume` goes on with it, to the same bytes.
@@ -23,9 +24,11 @@ import { R3Error } from '../lib/errors.ts';
 import { CONTROLS, FIXED_TEXT } from '../method/controls.ts';
 import type { Problem } from '../method/episode.ts';
 import { summariseEvaluation, type EvaluationFile } from '../method/evaluation-summary.ts';
-import { makePlayer, type Player } from '../player.ts';
+import type { ChatClient } from '../engine/openai/client.ts';
+import { makePlayer, type Actor, type Player } from '../player.ts';
 import { createEvaluation, openEvaluation, type EvaluationFolder } from '../runs/evaluation.ts';
 import { evaluationTables } from '../runs/evaluation-tables.ts';
+import type { Conversation } from '../text/chat.ts';
 import {
   hashProblems,
   parseControls,
@@ -44,7 +47,19 @@ import {
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
-import { settingsOf } from './eval-run.ts';
+import { settingsOf, type RunSettings } from './eval-run.ts';
+import {
+  addServerOptions,
+  chatPlayerAt,
+  connect,
+  demandOf,
+  giveDemand,
+  refuseOptions,
+  serverUrl,
+  stoppableClient,
+  tryServer,
+  type ServerFlags,
+} from './eval-server.ts';
 import { giveTables } from './results.ts';
 import {
   engineOptions,
@@ -64,9 +79,18 @@ import { cliProgress, watchedStop } from './watch.ts';
 /** Where evaluations go that no run is named for. */
 const EVALUATIONS = 'evaluations';
 /** What may be given beside --resume: nothing that changes a row. */
-const BESIDE_RESUME = ['--resume', '--threads', '--json', '--markdown', '--debug'];
+const BESIDE_RESUME = [
+  '--resume',
+  '--threads',
+  '--api-key-env',
+  '--concurrency',
+  '--timeout',
+  '--json',
+  '--markdown',
+  '--debug',
+];
 
-interface Flags extends EngineFlags, PlayerFlags {
+interface Flags extends EngineFlags, PlayerFlags, ServerFlags {
   task?: string;
   model?: string;
   against?: string;
@@ -91,7 +115,7 @@ export function define(command: Command, io: Io): void {
     .addOption(taskOption().makeOptionMandatory(false))
     .option(
       '--model <dir>',
-      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model (default: the model of --run)',
+      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model (default: the model of --run); with --engine openai its name on the server',
     )
     .option('--against <dir>', 'the start model: adds before and after, and who gains, writer or reader')
     .option('--problems <file>', 'held-out problems, .jsonl or .parquet')
@@ -110,7 +134,7 @@ export function define(command: Command, io: Io): void {
       'a training run: measures its model as it was trained (task, prompts, sampling), into RUN/evaluations/NNN',
     )
     .option('--resume <dir>', 'go on with an evaluation that was stopped; its options are in its folder');
-  addEngineOptions(addPlayerOptions(command))
+  addServerOptions(addEngineOptions(addPlayerOptions(command), ['local', 'openai']))
     .option('--json', 'the summary as one line of JSON: rates, intervals and lifts, as shares')
     .option('--markdown', 'the tables in Markdown');
   addExamples(
@@ -118,6 +142,7 @@ export function define(command: Command, io: Io): void {
     `
   r3 eval --task countdown --model DIR --problems test.parquet --limit 500 --seeds 1,2,3
   r3 eval --run runs/countdown-001 --against DIR --problems test.parquet
+  r3 eval --engine openai --url http://localhost:8000/v1 --model NAME --task gsm8k --problems test.jsonl --dry-run
   r3 eval --resume evaluations/countdown-001
   r3 compare evaluations/countdown-001 evaluations/countdown-002
 
@@ -131,20 +156,30 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
   if (flags.json === true && flags.markdown === true) {
     throw usageError('--markdown: expected one form of output, got --json beside it');
   }
+  if (flags.resume === undefined) refuseOptions(flags.engine ?? 'local', command);
   const progress = cliProgress(io);
   const signal = watchedStop(io, progress, 'stopping');
   const engines: Engine[] = [];
-  const open = async (model: string, options: EngineFlags): Promise<Engine> => {
-    const engine = await openEngine(io, { model, trainable: false, ...engineOptions(options) });
-    engines.push(engine);
-    return engine;
+  let client: ChatClient | undefined;
+  const opened: Open = {
+    engine: async (model, options) => {
+      const engine = await openEngine(io, { model, trainable: false, ...engineOptions(options) });
+      engines.push(engine);
+      return engine;
+    },
+    client: (url, model) => (client = connect({ url, model }, flags, signal, progress, io)),
   };
   let folder: EvaluationFolder | undefined;
   try {
     let config: EvaluationConfig;
     let problems: Problem[];
     if (flags.resume === undefined) {
-      ({ config, problems } = await begin(flags, givenOptions(command), open, io));
+      const settled = await settle(flags, givenOptions(command), io.env);
+      if (flags.dryRun === true) {
+        await giveDryRun(settled, flags, io);
+        return;
+      }
+      ({ config, problems } = await begin(settled, opened, io));
       const directory = flags.out ?? nextFolder(...placeOf(flags, config));
       folder = createEvaluation(directory, config);
     } else {
@@ -153,30 +188,49 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
         throw usageError(`${given}: expected nothing that changes a result beside --resume, got ${given}`);
       folder = openEvaluation(flags.resume);
       config = parseEvaluationConfig(folder.config, folder.directory);
-      problems = await goOn(config, folder, flags, open, io);
+      refuseOptions(config.engine, command);
+      problems = await goOn(config, folder, flags, opened, io);
     }
     const { directory } = folder;
-    const stopped = `stopped; the rows so far are in ${directory}, go on with: r3 eval --resume ${directory}`;
+    const again = `the rows so far are in ${directory}, go on with: r3 eval --resume ${directory}`;
+    const stopped = `stopped; ${again}`;
     const { task, prompts } = await findRecordedTask(config, directory, io.env);
-    const playerOf =
-      (engine: Engine | undefined, model: string) =>
-      (temperature: number): Player => {
-        if (engine === undefined) throw new Error('internal error: expected an engine');
-        const sampling = { ...config.sampling, temperature };
-        const texts = textFolder(model, io.env);
-        return makePlayer(stoppable(engine, signal, stopped), texts, task, prompts, sampling);
+    let summary: EvaluationFile;
+    if (client === undefined) {
+      const playerOf =
+        (engine: Engine | undefined, model: string) =>
+        (temperature: number): Player => {
+          if (engine === undefined) throw new Error('internal error: expected an engine');
+          const sampling = { ...config.sampling, temperature };
+          const texts = textFolder(model, io.env);
+          return makePlayer(stoppable(engine, signal, stopped), texts, task, prompts, sampling);
+        };
+      const players = {
+        model: playerOf(engines[0], config.model.directory),
+        start: config.start === null ? null : playerOf(engines[1], config.start.directory),
       };
-    const players = {
-      model: playerOf(engines[0], config.model.directory),
-      start: config.start === null ? null : playerOf(engines[1], config.start.directory),
-    };
-    const summary = await measureAll(config, folder, players, problems, progress);
+      summary = await measureAll(config, folder, players, problems, progress);
+    } else {
+      const playerAt = chatPlayerAt(stoppableClient(client, stopped), task, prompts, config.sampling);
+      try {
+        summary = await measureServed(config, folder, playerAt, problems, progress);
+      } catch (error) {
+        if (error instanceof R3Error && error.boundary === 'engine' && error.code !== 'cancelled')
+          progress.log(again);
+        throw error;
+      }
+      const { calls, resent, promptTokens, completionTokens } = client.stats();
+      progress.log(
+        `${calls} requests, ${resent} sent again; ${promptTokens} prompt tokens, ${completionTokens} sampled`,
+      );
+    }
     folder.writeSummary(summary);
     progress.end();
     give(summary, directory, flags, io);
   } finally {
     progress.end();
     folder?.close();
+    client?.close();
     for (const engine of engines) await engine.close();
   }
 }
@@ -186,59 +240,108 @@ function placeOf({ run: trained }: Flags, { task }: EvaluationConfig): [parent: 
   return trained === undefined ? [EVALUATIONS, `${task}-`] : [join(trained, EVALUATIONS), ''];
 }
 
-type Open = (model: string, options: EngineFlags) => Promise<Engine>;
+/** Opens what is measured; what was opened is closed in the end. */
+interface Open {
+  engine(model: string, options: EngineFlags): Promise<Engine>;
+  client(url: string, model: string): ChatClient;
+}
 
-/** A new evaluation: its configuration, from flags and what the engines say. */
-async function begin(
-  asked: Flags,
-  given: readonly string[],
-  open: Open,
-  io: Io,
-): Promise<{ config: EvaluationConfig; problems: Problem[] }> {
+/** What is settled of a new evaluation before anything is opened. */
+interface Settled {
+  settings: RunSettings<Flags>;
+  /** As it was named. */
+  model: string;
+  file: string;
+  problems: Problem[];
+  seeds: EvaluationConfig['seeds'];
+  controls: EvaluationConfig['controls'];
+}
+
+async function settle(asked: Flags, given: readonly string[], env: Io['env']): Promise<Settled> {
+  const isLocal = asked.engine !== 'openai';
+  const ownModel = isLocal && asked.run !== undefined ? join(asked.run, 'model') : undefined;
   const required = {
     task: asked.task ?? asked.run,
     problems: asked.problems,
-    model: asked.model ?? (asked.run === undefined ? undefined : join(asked.run, 'model')),
+    model: asked.model ?? ownModel,
   };
   for (const [name, value] of Object.entries(required)) {
     if (value === undefined)
       throw usageError(`--${name}: expected it, or --resume with an evaluation, got neither`);
   }
-  const { problems: file = '', model: modelName = '' } = required;
+  const { problems: file = '', model = '' } = required;
   const seeds = parseSeeds(asked.seeds);
   const controls = parseControls(asked.controls, asked.against !== undefined);
-  const { found, flags, run: taken } = await settingsOf(asked, given, io.env);
-  const { task, prompts, file: taskFile } = found;
-  const problems = await loadTaskProblems(task, file, flags.limit);
-  const models: { directory: string; hash: string }[] = [];
+  const settings = await settingsOf(asked, given, env);
+  const problems = await loadTaskProblems(settings.found.task, file, settings.flags.limit);
+  return { settings, model, file, problems, seeds, controls };
+}
+
+/** What is measured, as config.json has it. */
+interface Measured extends Pick<
+  EvaluationConfig,
+  'engine' | 'url' | 'model' | 'start' | 'dtype' | 'context' | 'kernels'
+> {
+  contextLength: number;
+}
+
+async function openLocal(
+  { settings: { flags }, model: modelName }: Settled,
+  open: Open,
+  env: Io['env'],
+): Promise<Measured> {
+  const models: EvaluationConfig['model'][] = [];
   let kernels = '';
   let contextLength = Number.POSITIVE_INFINITY;
   for (const name of [modelName, ...(flags.against === undefined ? [] : [flags.against])]) {
-    const directory = findModel(name, io.env);
-    const capabilities = (await open(directory, flags)).capabilities();
+    const directory = findModel(name, env);
+    const capabilities = (await open.engine(directory, flags)).capabilities();
     models.push({ directory: resolve(directory), hash: capabilities.modelHash });
     kernels = capabilities.description;
     contextLength = Math.min(contextLength, capabilities.contextLength);
   }
   const [model, start = null] = models;
   if (model === undefined) throw new Error('internal error: expected a model');
+  const { dtype, context = null } = flags;
+  return { engine: 'local', url: null, model, start, dtype, context, kernels, contextLength };
+}
+
+async function openServed(
+  { settings: { flags, found }, model, problems }: Settled,
+  open: Open,
+): Promise<Measured> {
+  const url = serverUrl(flags);
+  const client = open.client(url, model);
+  const { contextLength } = await tryServer(client, found.task, found.prompts, problems[0]);
+  const named = { directory: model, hash: null };
+  const kernels = `a server of chat completions, ${url}`;
+  const none = { start: null, dtype: null, context: null };
+  return { engine: 'openai', url, model: named, ...none, kernels, contextLength };
+}
+
+/** A new evaluation: its configuration, from what is settled and what the engines say. */
+async function begin(
+  settled: Settled,
+  open: Open,
+  io: Io,
+): Promise<{ config: EvaluationConfig; problems: Problem[] }> {
+  const { settings, file, problems, seeds, controls } = settled;
+  const { found, flags, run: taken } = settings;
+  const { contextLength, ...measured } =
+    flags.engine === 'openai' ? await openServed(settled, open) : await openLocal(settled, open, io.env);
   const config: EvaluationConfig = {
     version: 1,
     command: 'eval',
-    task: task.name,
-    taskFile,
-    prompts: { ...prompts },
-    model,
-    start,
+    task: found.task.name,
+    taskFile: found.file,
+    prompts: { ...found.prompts },
+    ...measured,
     problems: {
       file: resolve(file),
       limit: flags.limit ?? null,
       count: problems.length,
       hash: hashProblems(problems),
     },
-    dtype: flags.dtype,
-    context: flags.context ?? null,
-    kernels,
     sampling: playerOptions(flags, contextLength),
     seeds,
     controls,
@@ -247,6 +350,15 @@ async function begin(
   };
   if (taken !== null) io.note(takenNote(taken.options, config));
   return { config, problems };
+}
+
+async function giveDryRun({ settings, problems, seeds, controls }: Settled, flags: Flags, io: Io): Promise<void> {
+  serverUrl(flags);
+  const { found, flags: settled } = settings;
+  const sampling = playerOptions(settled, Number.POSITIVE_INFINITY);
+  const { fixedText } = flags;
+  const demand = await demandOf(found.task, found.prompts, problems, { sampling, seeds, controls, fixedText });
+  giveDemand(demand, { problems: problems.length, seeds, controls }, flags.json === true, io);
 }
 
 /** What of its options an evaluation has from the run, with their values. */
@@ -278,11 +390,15 @@ async function goOn(
   const { file, limit, hash } = config.problems;
   const problems = await loadTaskProblems(task, file, limit ?? undefined);
   if (hashProblems(problems) !== hash) refuse(file, 'the problems', 'others');
+  if (config.url !== null) {
+    await open.client(config.url, config.model.directory).describe();
+    return problems;
+  }
   for (const model of config.start === null ? [config.model] : [config.model, config.start]) {
-    const { dtype, context } = config;
+    const { context } = config;
     const { threads } = flags;
-    const engine = await open(findModel(model.directory, io.env), {
-      dtype,
+    const engine = await open.engine(findModel(model.directory, io.env), {
+      dtype: config.dtype ?? flags.dtype,
       ...(threads === undefined ? {} : { threads }),
       ...(context === null ? {} : { context }),
     });
@@ -309,76 +425,84 @@ export async function measureAll(
   problems: readonly Problem[],
   progress: Watcher,
 ): Promise<EvaluationFile> {
-  const { seeds, controls, fixedText, sampling } = config;
-  const { temperature } = sampling;
-  const [firstSeed = 0] = seeds;
-  const optionsOf = (model: 'model' | 'start', seed: number): MeasureOptions => ({
-    seed,
-    fixedText,
-    controls,
-    logAt: (at) => logOf(folder, { model, seed, temperature: at }),
-  });
-  const measureModel = async (which: 'model' | 'start', name: string): Promise<MeasuredSeeds> => {
-    const playerAt = players[which];
-    if (playerAt === null) throw new Error('internal error: expected a start model');
-    const sampled: Evaluation<Problem>[] = [];
-    for (const seed of seeds) {
-      const phase = `measure ${name}${seeds.length === 1 ? '' : `, seed ${seed}`}`;
-      sampled.push(
-        await measureOnce(phase, playerAt(temperature), problems, optionsOf(which, seed), progress),
-      );
-    }
-    // Sampling without chance is the same for every seed.
-    const greedyOptions = optionsOf(which, firstSeed);
-    const greedy = await measureOnce(
-      `measure ${name}, greedy`,
-      playerAt(0),
-      problems,
-      greedyOptions,
-      progress,
-    );
-    return { sampled, greedy };
-  };
-
-  const after = await measureModel('model', 'the model');
+  const measure = (
+    which: Which,
+    name: string,
+    playerAt: (temperature: number) => Player,
+  ): Promise<MeasuredSeeds<Player>> =>
+    measureModel(config, folder, { which, name, playerAt }, problems, progress);
+  const after = await measure('model', 'the model', players.model);
   const kl: number[] = [];
   const forcedBeginning: string[] = [];
   if (players.start !== null) {
-    const before = await measureModel('start', 'the start model');
-    for (const [i, seed] of seeds.entries()) {
+    const before = await measure('start', 'the start model', players.start);
+    for (const [i, seed] of config.seeds.entries()) {
       const [trained, start] = [after.sampled[i], before.sampled[i]];
       if (trained === undefined || start === undefined) continue;
       // Greedy tries are kept once, with the first seed.
       const both = i === 0 ? { sampled: start, greedy: before.greedy } : { sampled: start };
-      await measureTogether(both, { sampled: trained }, seed, progress, controls);
+      await measureTogether(both, { sampled: trained }, seed, progress, config.controls);
       kl.push(await klToStart(trained, start.player, progress));
       const beginning = commonestBeginning(trained.failed.map(({ reflection }) => reflection));
       forcedBeginning.push(start.player.tokenizer.decode(beginning));
     }
   }
-  progress.phase('summarise');
-  const { task, prompts, model, start, kernels } = config;
-  return summariseEvaluation(
-    {
-      task,
-      prompts: prompts.name,
-      n: problems.length,
-      temperature,
-      seeds,
-      controls,
-      kernels,
-      model,
-      start,
-      kl,
-      forcedBeginning,
-    },
-    folder.partsOf,
-  );
+  return summarise(config, folder, { kl, forcedBeginning }, progress);
 }
 
-interface MeasuredSeeds {
-  sampled: Evaluation<Problem>[];
-  greedy: Evaluation<Problem>;
+/** The same of a model behind a server, alone. */
+export async function measureServed<C>(
+  config: EvaluationConfig,
+  folder: EvaluationFolder,
+  playerAt: (temperature: number) => Actor<Problem, C>,
+  problems: readonly Problem[],
+  progress: Watcher,
+): Promise<EvaluationFile> {
+  const model = { which: 'model', name: 'the model', playerAt } as const;
+  await measureModel(config, folder, model, problems, progress);
+  return summarise(config, folder, { kl: [], forcedBeginning: [] }, progress);
+}
+
+type Which = 'model' | 'start';
+
+interface MeasuredSeeds<A, C = Conversation> {
+  sampled: Evaluation<Problem, A, C>[];
+  greedy: Evaluation<Problem, A, C>;
+}
+
+async function measureModel<A, C>(
+  { seeds, controls, fixedText, sampling: { temperature } }: EvaluationConfig,
+  folder: EvaluationFolder,
+  { which, name, playerAt }: { which: Which; name: string; playerAt: (t: number) => A & Actor<Problem, C> },
+  problems: readonly Problem[],
+  progress: Watcher,
+): Promise<MeasuredSeeds<A, C>> {
+  const measure = (phase: string, at: number, seed: number): Promise<Evaluation<Problem, A, C>> => {
+    const logAt: MeasureOptions['logAt'] = (t) => logOf(folder, { model: which, seed, temperature: t });
+    const options = { seed, fixedText, controls, logAt };
+    return measureOnce<Problem, A, C>(phase, playerAt(at), problems, options, progress);
+  };
+  const sampled: Evaluation<Problem, A, C>[] = [];
+  for (const seed of seeds) {
+    const phase = `measure ${name}${seeds.length === 1 ? '' : `, seed ${seed}`}`;
+    sampled.push(await measure(phase, temperature, seed));
+  }
+  // Sampling without chance is the same for every seed.
+  return { sampled, greedy: await measure(`measure ${name}, greedy`, 0, seeds[0] ?? 0) };
+}
+
+function summarise(
+  { task, prompts, model, start, kernels, seeds, controls, sampling, problems }: EvaluationConfig,
+  folder: EvaluationFolder,
+  compared: { kl: number[]; forcedBeginning: string[] },
+  progress: Watcher,
+): EvaluationFile {
+  progress.phase('summarise');
+  const facts = { task, prompts: prompts.name, n: problems.count, temperature: sampling.temperature };
+  return summariseEvaluation(
+    { ...facts, seeds, controls, kernels, model, start, ...compared },
+    folder.partsOf,
+  );
 }
 
 /** The rows of one measurement in a folder. */

@@ -125,15 +125,40 @@ export function givenOptions(command: Command): string[] {
     .flatMap(({ long }) => long ?? []);
 }
 
+/** What computes: this process, or a server of chat completions. */
+export type EngineName = 'local' | 'openai';
+
+/** `--engine`; of commands that work on one engine only it is not in the help, and is there to say why. */
+export function engineOption(engines: readonly EngineName[]): Option {
+  const option = new Option(
+    '--engine <name>',
+    'local, or openai: any server of OpenAI chat completions, at --url (default: local)',
+  );
+  option.argParser((text: string) => {
+    if (engines.some((name) => name === text)) return text;
+    const why =
+      text === 'openai'
+        ? ': its server takes messages and gives texts, without token ids, log-probabilities of them or gradients; r3 eval works with that'
+        : '';
+    throw usageError(`--engine: expected ${orList(engines)}, got ${JSON.stringify(text)}${why}`);
+  });
+  return engines.length === 1 ? option.hideHelp() : option;
+}
+
 export interface EngineFlags {
+  engine?: EngineName;
   dtype: 'f32' | 'bf16' | 'int8';
   threads?: number;
   context?: number;
 }
 
-/** How the embedded engine computes. */
-export function addEngineOptions(command: Command): Command {
+/** What computes, and how the embedded engine does it. */
+export function addEngineOptions(
+  command: Command,
+  engines: readonly EngineName[] = ['local'],
+): Command {
   return command
+    .addOption(engineOption(engines))
     .addOption(
       choice(
         '--dtype <type>',
