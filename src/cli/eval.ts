@@ -326,7 +326,8 @@ async function begin(
   io: Io,
 ): Promise<{ config: EvaluationConfig; problems: Problem[] }> {
   const { settings, file, problems, seeds, controls } = settled;
-  const { found, flags, run: taken } = settings;
+  const { found, flags } = settings;
+  const taken = flags.engine === 'openai' ? withoutContext(settings.run) : settings.run;
   const { contextLength, ...measured } =
     flags.engine === 'openai' ? await openServed(settled, open) : await openLocal(settled, open, io.env);
   const config: EvaluationConfig = {
@@ -350,6 +351,11 @@ async function begin(
   };
   if (taken !== null) io.note(takenNote(taken.options, config));
   return { config, problems };
+}
+
+/** A server has its own context. */
+function withoutContext(run: RunSettings<Flags>['run']): RunSettings<Flags>['run'] {
+  return run === null ? null : { ...run, options: run.options.filter((name) => name !== 'context') };
 }
 
 async function giveDryRun({ settings, problems, seeds, controls }: Settled, flags: Flags, io: Io): Promise<void> {
