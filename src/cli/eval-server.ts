@@ -108,7 +108,8 @@ export function connect(
     signal,
     wait: (milliseconds, ended) => sleep(milliseconds, undefined, { signal: ended }),
     now: () => Date.now(),
-    onWait: (why, milliseconds) => progress.log(`${why}; sent again in ${(milliseconds / 1000).toFixed(0)} s`),
+    onWait: (why, milliseconds) =>
+      progress.log(`${why}; sent again in ${(milliseconds / 1000).toFixed(0)} s`),
   });
 }
 
@@ -162,7 +163,12 @@ export async function demandOf(
   task: Task,
   prompts: Prompts,
   problems: readonly Problem[],
-  { sampling, seeds, controls, fixedText }: Pick<EvaluationConfig, 'sampling' | 'seeds' | 'controls' | 'fixedText'>,
+  {
+    sampling,
+    seeds,
+    controls,
+    fixedText,
+  }: Pick<EvaluationConfig, 'sampling' | 'seeds' | 'controls' | 'fixedText'>,
 ): Promise<Demand> {
   const why = ' '.repeat(REASON_BYTES);
   const failing: Task = { ...task, verify: () => ({ ok: false, class: 'failed', why }) };

@@ -354,16 +354,25 @@ async function begin(
 }
 
 /** A server has its own context. */
-function withoutContext(run: RunSettings<Flags>['run']): RunSettings<Flags>['run'] {
-  return run === null ? null : { ...run, options: run.options.filter((name) => name !== 'context') };
+function withoutContext(taken: RunSettings<Flags>['run']): RunSettings<Flags>['run'] {
+  return taken && { ...taken, options: taken.options.filter((name) => name !== 'context') };
 }
 
-async function giveDryRun({ settings, problems, seeds, controls }: Settled, flags: Flags, io: Io): Promise<void> {
+async function giveDryRun(
+  { settings, problems, seeds, controls }: Settled,
+  flags: Flags,
+  io: Io,
+): Promise<void> {
   serverUrl(flags);
   const { found, flags: settled } = settings;
   const sampling = playerOptions(settled, Number.POSITIVE_INFINITY);
   const { fixedText } = flags;
-  const demand = await demandOf(found.task, found.prompts, problems, { sampling, seeds, controls, fixedText });
+  const demand = await demandOf(found.task, found.prompts, problems, {
+    sampling,
+    seeds,
+    controls,
+    fixedText,
+  });
   giveDemand(demand, { problems: problems.length, seeds, controls }, flags.json === true, io);
 }
 

@@ -153,10 +153,7 @@ export interface EngineFlags {
 }
 
 /** What computes, and how the embedded engine does it. */
-export function addEngineOptions(
-  command: Command,
-  engines: readonly EngineName[] = ['local'],
-): Command {
+export function addEngineOptions(command: Command, engines: readonly EngineName[] = ['local']): Command {
   return command
     .addOption(engineOption(engines))
     .addOption(

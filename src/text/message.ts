@@ -42,12 +42,6 @@ export interface Written {
 }
 
 /** How many tokens were written, the stop token included. */
-export function lengthOf({
-  tokens,
-  tokenCount,
-}: {
-  tokens: readonly number[];
-  tokenCount?: number;
-}): number {
+export function lengthOf({ tokens, tokenCount }: { tokens: readonly number[]; tokenCount?: number }): number {
   return tokenCount ?? tokens.length;
 }

@@ -46,6 +46,7 @@ const LOOPS = new Set([
   'evaluate',
   'collect',
   'player',
+  'chat-player',
   'audit',
   'sft',
   'deck',

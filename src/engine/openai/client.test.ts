@@ -62,7 +62,10 @@ test('a request has the fields that were asked for, and no others', async () => 
   await client.complete({ ...request, topK: 3, topP: 0.9, minP: 0.1 });
   const [plain, filtered] = server.received;
   expect(plain).toMatchObject({ method: 'POST', path: '/v1/chat/completions' });
-  expect(plain?.headers).toMatchObject({ authorization: `Bearer ${KEY}`, 'content-type': 'application/json' });
+  expect(plain?.headers).toMatchObject({
+    authorization: `Bearer ${KEY}`,
+    'content-type': 'application/json',
+  });
   const body = { model: 'tiny', messages: request.messages, max_tokens: 20, temperature: 0.5, seed: 4 };
   expect(plain?.body).toEqual(body);
   expect(filtered?.body).toEqual({ ...body, top_k: 3, top_p: 0.9, min_p: 0.1 });
@@ -163,16 +166,36 @@ describe('what may pass is sent again', () => {
 
 describe('what does not pass is said at once', () => {
   test.each<[string, Scripted, R3Error['code'], RegExp]>([
-    ['a wrong key', refused(401, { message: `bad key ${KEY}` }), 'no-access', /the key that was sent is refused/],
+    [
+      'a wrong key',
+      refused(401, { message: `bad key ${KEY}` }),
+      'no-access',
+      /the key that was sent is refused/,
+    ],
     ['a key without rights', refused(403, { message: `not ${KEY}` }), 'no-access', /status 403: not \[key\]/],
     ['no credit', refused(402, { message: 'pay' }), 'no-access', /status 402: pay/],
     ['a spent quota', refused(429, { code: 'insufficient_quota', message: 'spent' }), 'no-access', /spent/],
     ['another model', refused(404, { message: 'no such model' }), 'not-found', /check --model, and --url/],
     ['another address', refused(301, '', { location: 'http://127.0.0.1:1/' }), 'not-found', /status 301/],
     ['a field', refused(422, JSON.stringify({ detail: [{ msg: 'extra' }] })), 'bad-option', /"msg":"extra"/],
-    ['no usage', { body: { ...completionOf(['four']), usage: null } }, 'bad-shape', /usage: expected .* got null/],
-    ['a count of 0', { body: completionOf(['four'], { tokens: 0 }) }, 'bad-shape', /completion_tokens: .* got 0/],
-    ['no limit', { body: completionOf(['four'], { tokens: 21 }) }, 'bad-shape', /does not keep to max_tokens/],
+    [
+      'no usage',
+      { body: { ...completionOf(['four']), usage: null } },
+      'bad-shape',
+      /usage: expected .* got null/,
+    ],
+    [
+      'a count of 0',
+      { body: completionOf(['four'], { tokens: 0 }) },
+      'bad-shape',
+      /completion_tokens: .* got 0/,
+    ],
+    [
+      'no limit',
+      { body: completionOf(['four'], { tokens: 21 }) },
+      'bad-shape',
+      /does not keep to max_tokens/,
+    ],
   ])('%s', async (_, answer, code, message) => {
     const server = await serve(() => answer);
     const error = await errorOf(clientOf(server.url, { apiKey: KEY }).complete(request));
@@ -185,7 +208,11 @@ describe('what does not pass is said at once', () => {
   test.each<[string, number, object]>([
     ['OpenAI and r3 serve', 400, { code: 'context_length_exceeded', message: 'too many' }],
     ['llama.cpp', 400, { type: 'exceed_context_size_error', message: 'exceeds the available size' }],
-    ['vLLM', 400, { message: "This model's maximum context length is 256 tokens. However, you requested 300." }],
+    [
+      'vLLM',
+      400,
+      { message: "This model's maximum context length is 256 tokens. However, you requested 300." },
+    ],
     ['a proxy', 413, {}],
   ])('a conversation that is too long, as %s has it, alone', async (_, status, error) => {
     const server = await serve((__, i) => (i === 0 ? refused(status, error) : good));
@@ -251,14 +278,19 @@ describe('several answers', () => {
 
   test('are refused for what a single one is refused for', async () => {
     const server = await serve(() => refused(400, { message: 'temperature: unsupported' }));
-    expect((await errorOf(clientOf(server.url).complete(many))).message).toContain('temperature: unsupported');
+    expect((await errorOf(clientOf(server.url).complete(many))).message).toContain(
+      'temperature: unsupported',
+    );
   });
 
   test('share a count to its last token', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 9 }), fc.nat(90), (count, total) => {
         const tokens = Math.min(total, 10 * count) || 1;
-        const body = completionOf(Array.from({ length: count }, () => 'x'), { tokens });
+        const body = completionOf(
+          Array.from({ length: count }, () => 'x'),
+          { tokens },
+        );
         const { answers } = readReply(JSON.stringify(body), { count, maxTokens: 10 });
         const counts = answers.map(({ tokenCount }) => tokenCount);
         expect(counts.reduce((sum, n) => sum + n, 0)).toBe(tokens);

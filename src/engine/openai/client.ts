@@ -202,7 +202,9 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
       takesMany = answers.length === together || (isFailure(got) && got.filtered === true);
     }
     const missing = Array.from({ length: count - answers.length }, (_, i) => answers.length + i);
-    const singles = await Promise.all(missing.map((i) => askOne(request, i === 0 ? seed : hash32(seed, i, 0))));
+    const singles = await Promise.all(
+      missing.map((i) => askOne(request, i === 0 ? seed : hash32(seed, i, 0))),
+    );
     return [...answers, ...singles];
   }
 
@@ -227,7 +229,8 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
       try {
         return await complete(request);
       } catch (error) {
-        if (!(error instanceof R3Error && ['too-long', 'cancelled'].includes(error.code))) failed.abort(error);
+        if (!(error instanceof R3Error && ['too-long', 'cancelled'].includes(error.code)))
+          failed.abort(error);
         throw error;
       }
     },
@@ -236,7 +239,7 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
   };
 }
 
-function isFailure<T extends object>(got: T | Failure): got is Failure {
+function isFailure(got: object): got is Failure {
   return 'mayPass' in got;
 }
 
