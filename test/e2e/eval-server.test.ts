@@ -22,7 +22,7 @@ let server: ChildProcess;
 let url = '';
 beforeAll(async () => {
   url = await new Promise<string>((resolve, reject) => {
-    const ended = r3(['serve', START, '--port', '0'], {
+    const ended = r3(['serve', START, '--port', '0', '--threads', '1'], {
       env: { R3_API_KEY: KEY },
       during: (child) => {
         server = child;
@@ -31,7 +31,7 @@ beforeAll(async () => {
     });
     ended.then(({ stderr }) => reject(new Error(stderr)), reject);
   });
-}, 60_000);
+}, 120_000);
 afterAll(() => {
   server.kill('SIGINT');
   workplace.remove();
@@ -53,7 +53,7 @@ function greedyRows(directory: string): unknown[] {
 }
 
 test('greedy answers over HTTP are the answers of the engine, with the same counts of tokens', async () => {
-  const local = await r3([...EVAL, '--model', START, '--out', 'local']);
+  const local = await r3([...EVAL, '--model', START, '--threads', '1', '--out', 'local']);
   expect(local.code, local.stderr).toBe(0);
   const args = [...EVAL, '--engine', 'openai', '--url', url, '--model', 'start', '--seeds', '1,2'];
   const served = await r3([...args, '--out', 'served'], { env: { OPENAI_API_KEY: KEY } });
