@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXPERIMENTS, type Arm, type Experiment } from './definitions.ts';
-import type { Rate } from '../../src/method/statistics.ts';
+import { mean, type Rate } from '../../src/method/statistics.ts';
 import { readResult, type ArmResult } from './result.ts';
 
 const HEAD = `# Experiments
@@ -197,8 +197,4 @@ function spreadOf(values: readonly number[]): string {
   const text = mean(values).toFixed(1);
   if (values.length === 1) return text;
   return `${text} (${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)})`;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

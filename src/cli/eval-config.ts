@@ -31,8 +31,14 @@ const schema = z.strictObject({
   model,
   /** The model that it is compared with. */
   start: model.nullable(),
-  /** `hash`: of the problems that were read, in their order. */
-  problems: z.strictObject({ file: z.string(), limit: count.nullable(), count: z.int(), hash: z.string() }),
+  /** `hash`: of the problems that were read, in their order. `trained`: how many of them the run trained on. */
+  problems: z.strictObject({
+    file: z.string(),
+    limit: count.nullable(),
+    count: z.int(),
+    hash: z.string(),
+    trained: z.int().default(0),
+  }),
   /** null: a server's own affair. */
   dtype: z.enum(['f32', 'bf16', 'int8']).nullable(),
   /** The longest sequence; null: what the engine takes by itself. */

@@ -26,6 +26,7 @@ import type { Problem } from '../method/episode.ts';
 import { summariseEvaluation, type EvaluationFile } from '../method/evaluation-summary.ts';
 import type { ChatClient } from '../engine/openai/client.ts';
 import { makePlayer, type Actor, type Player } from '../player.ts';
+import { readRun } from '../runs/run.ts';
 import { createEvaluation, openEvaluation, type EvaluationFolder } from '../runs/evaluation.ts';
 import { evaluationTables } from '../runs/evaluation-tables.ts';
 import type { Conversation } from '../text/chat.ts';
@@ -342,6 +343,7 @@ async function begin(
       limit: flags.limit ?? null,
       count: problems.length,
       hash: hashProblems(problems),
+      trained: taken === null ? 0 : countTrained(problems, taken.directory),
     },
     sampling: playerOptions(flags, contextLength),
     seeds,
@@ -351,6 +353,13 @@ async function begin(
   };
   if (taken !== null) io.note(takenNote(taken.options, config));
   return { config, problems };
+}
+
+/** How many of the problems a run has episodes of. */
+function countTrained(problems: readonly Problem[], run: string): number {
+  const trained = new Set<string>();
+  for (const { problem } of readRun(run).episodes()) trained.add(problem.id);
+  return problems.filter(({ id }) => trained.has(id)).length;
 }
 
 /** A server has its own context. */
@@ -515,7 +524,7 @@ function summarise(
   progress.phase('summarise');
   const facts = { task, prompts: prompts.name, n: problems.count, temperature: sampling.temperature };
   return summariseEvaluation(
-    { ...facts, seeds, controls, kernels, model, start, ...compared },
+    { ...facts, trained: problems.trained, seeds, controls, kernels, model, start, ...compared },
     folder.partsOf,
   );
 }

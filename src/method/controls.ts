@@ -9,7 +9,7 @@
  * pass at the first try or after. The controls are not in the paper.
  */
 import { R3Error, assert } from '../lib/errors.ts';
-import { pairedBootstrap, passAtK, wilson } from './statistics.ts';
+import { mean, pairedBootstrap, passAtK, wilson } from './statistics.ts';
 import type { BootstrapOptions, Difference, Rate } from './statistics.ts';
 
 /** What stands in for a reflection in the fixed-text control: a sentence without content. */
@@ -449,8 +449,4 @@ export function knownPairs(
     right.push(other);
   });
   return [left, right];
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -58,7 +58,7 @@ export interface ControlsRow {
   place: number;
   /** A control that was not asked for is absent; null where it could not be posed: no other problem has a reflection. */
   secondTries: Partial<Record<RetryControl, SecondTry | null>>;
-  /** Independent attempts beside the first try. Empty at temperature 0, where they are the first try again. */
+  /** Independent attempts beside the first try. Empty at temperature 0, where there are none. */
   attempts: KeptTry[];
 }
 
@@ -121,7 +121,6 @@ export function evaluationRows(
   temperature: number,
   controls: readonly ControlName[],
 ): EvaluationRow[] {
-  const attempts = attemptsAsked(tries, controls);
   const retried = CONTROLS.filter(({ name, second }) => second && controls.includes(name)).map(
     ({ name }) => name as RetryControl,
   );
@@ -139,11 +138,8 @@ export function evaluationRows(
         retried.flatMap((name) => (name === 'afterForcedBeginning' ? [] : [[name, second(name)]])),
       ),
       ...(forced.length === 0 ? {} : { afterForcedBeginning: forcedAt.get(row.place) ?? null }),
-      freshAttempts:
-        temperature === 0
-          ? // Greedy attempts at one problem are one attempt.
-            Array.from({ length: attempts - 1 }, () => firstTry)
-          : (rows[i]?.attempts ?? []).map(trialOf),
+      // Greedy attempts at one problem are one attempt: there are no independent ones.
+      freshAttempts: temperature === 0 ? [] : (rows[i]?.attempts ?? []).map(trialOf),
     };
   });
 }

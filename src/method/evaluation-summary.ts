@@ -36,6 +36,7 @@ import {
 import { hintWarnings, klWarnings } from './metrics.ts';
 import { measureReflections, type ReflectionMeasures } from './reflection-measures.ts';
 import {
+  mean,
   pairedDifference,
   spreadOf,
   type BootstrapOptions,
@@ -49,8 +50,9 @@ export interface EvaluationFile {
   task: string;
   /** The prompt set. */
   prompts: string;
-  /** Problems. */
+  /** Problems, and how many of them the run was trained on. */
   n: number;
+  trained: number;
   temperature: number;
   seeds: number[];
   controls: ControlName[];
@@ -113,7 +115,7 @@ export type ColumnDifferences = Partial<Record<ColumnName, PairedDifference>>;
 /** What summary.json says beside the numbers. */
 export interface EvaluationFacts extends Pick<
   EvaluationFile,
-  'task' | 'prompts' | 'n' | 'temperature' | 'seeds' | 'controls' | 'kernels'
+  'task' | 'prompts' | 'n' | 'trained' | 'temperature' | 'seeds' | 'controls' | 'kernels'
 > {
   model: NamedModel;
   start: NamedModel | null;
@@ -136,8 +138,11 @@ export function summariseEvaluation(
 ): EvaluationFile {
   const measured = measureModel('model', partsOf, facts);
   const after = summariseModel(model, measured, facts, options);
-  if (start === null)
-    return { version: 1, ...facts, model: after, start, change: null, warnings: notScoredWarnings([after]) };
+  const seen = trainedWarnings(facts);
+  if (start === null) {
+    const warnings = [...seen, ...notScoredWarnings([after])];
+    return { version: 1, ...facts, model: after, start, change: null, warnings };
+  }
   const measuredStart = measureModel('start', partsOf, facts);
   const before = summariseModel(start, measuredStart, facts, options);
   return {
@@ -154,14 +159,22 @@ export function summariseEvaluation(
       forcedBeginning,
     },
     warnings: [
+      ...seen,
       ...notScoredWarnings([before, after]),
-      ...klWarnings(kl[0] ?? Number.NaN),
-      ...hintWarnings(
-        before.sampled[0]?.reflections.trueOfHints ?? Number.NaN,
-        after.sampled[0]?.reflections.trueOfHints ?? Number.NaN,
-      ),
+      ...klWarnings(mean(kl)),
+      ...hintWarnings(trueOfHints(before), trueOfHints(after)),
     ],
   };
+}
+
+function trainedWarnings({ n, trained }: Pick<EvaluationFile, 'n' | 'trained'>): string[] {
+  if (trained === 0) return [];
+  return [`The run was trained on ${trained} of these ${n} problems: they are not held out.`];
+}
+
+/** The mean over seeds; NaN where a task tells no hints. */
+function trueOfHints({ sampled }: MeasuredModel): number {
+  return mean(sampled.map(({ reflections }) => reflections.trueOfHints));
 }
 
 /** One model's outcomes: sampled, one list for each seed, and greedy. */

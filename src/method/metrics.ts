@@ -9,6 +9,7 @@ import { groupSignal } from './advantage.ts';
 import type { GroupSignal } from './advantage.ts';
 import { passed, type Episode, type Written } from './episode.ts';
 import { groupsOf } from './group.ts';
+import { mean } from './statistics.ts';
 
 /** Attempts of the current weights at problems, where a step takes any. */
 export function firstTryMetrics(episodes: readonly Episode[]): Record<string, number> {
@@ -81,9 +82,9 @@ export function klWarnings(kl: number): string[] {
     : [];
 }
 
-/** What must be said of the share of true ones among the hints. NaN: not measured. */
+/** What must be said of the share of true ones among the hints: that it fell by more than 5 points. NaN: not measured. */
 export function hintWarnings(before: number, after: number): string[] {
-  return after < before
+  return before - after > HINT_NOISE
     ? [
         `Hints got less true: ${percent(before)} of the hints were true before training, ${percent(after)} after.`,
       ]
@@ -107,7 +108,7 @@ export function runWarnings(rows: readonly Readonly<Record<string, unknown>>[]):
       ? [`${percent(unscored)} of the episodes were not judged and left out: the verifier failed on them.`]
       : []),
     ...klWarnings(meanOf(last, 'kl')),
-    ...(before - after > HINT_NOISE ? hintWarnings(before, after) : []),
+    ...hintWarnings(before, after),
   ];
 }
 
@@ -159,8 +160,4 @@ function isCutOff({ stopReason }: Written): boolean {
 
 function count<T>(items: readonly T[], test: (item: T) => boolean): number {
   return items.reduce((sum, item) => sum + (test(item) ? 1 : 0), 0);
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

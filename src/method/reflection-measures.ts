@@ -6,7 +6,7 @@
  */
 import { lengthOf } from '../text/message.ts';
 import type { Hint } from './episode.ts';
-import { wilson, type Rate } from './statistics.ts';
+import { mean, wilson, type Rate } from './statistics.ts';
 
 /** A reflection and what is known of it. */
 export interface MeasuredReflection {
@@ -117,10 +117,6 @@ function sharesOf(counts: readonly (readonly [name: string, count: number])[]): 
 
 function share<T>(items: readonly T[], is: (item: T) => boolean): number {
   return items.filter(is).length / items.length;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function median(ascending: readonly number[]): number {

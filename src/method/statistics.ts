@@ -173,17 +173,25 @@ export function pairedDifference(
  * is a rough guide.
  */
 export function spreadOf(values_S_P: readonly (readonly number[])[], options: BootstrapOptions): Spread {
-  const means = values_S_P.map((values_P) => meanOf(values_P.filter((value) => !Number.isNaN(value))));
+  const means = values_S_P.map((values_P) => mean(values_P.filter((value) => !Number.isNaN(value))));
   const known = means.filter((value) => !Number.isNaN(value));
   const seeds = known.length;
-  const mean = meanOf(known);
+  const center = mean(known);
   if (seeds === 0)
-    return { mean, min: mean, max: mean, standardError: mean, low: Number.NaN, high: Number.NaN, seeds };
-  const variance = known.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (seeds - 1);
+    return {
+      mean: center,
+      min: center,
+      max: center,
+      standardError: center,
+      low: Number.NaN,
+      high: Number.NaN,
+      seeds,
+    };
+  const variance = known.reduce((sum, value) => sum + (value - center) ** 2, 0) / (seeds - 1);
   const drawn = crossedMeans(values_S_P, options);
   const ascending = drawn.filter((value) => !Number.isNaN(value)).sort();
   return {
-    mean,
+    mean: center,
     min: Math.min(...known),
     max: Math.max(...known),
     standardError: Math.sqrt(variance / seeds),
@@ -221,7 +229,8 @@ function crossedMeans(values_S_P: readonly (readonly number[])[], options: Boots
   });
 }
 
-function meanOf(values: readonly number[]): number {
+/** NaN without values. */
+export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 

@@ -143,6 +143,12 @@ test('before and after are measured on the same problems', async () => {
   expect(JSON.parse(stdout)).toMatchObject({
     directory: 'whole/evaluations/001',
     n: 15,
+    trained: expect.any(Number),
+    warnings: [
+      expect.stringMatching(
+        /^The run was trained on [1-9]\d* of these 15 problems: they are not held out\.$/,
+      ),
+    ],
     model: { sampled: [{ firstTry: { n: 15 } }] },
     start: { greedy: { firstTry: { n: 15 } } },
     change: { sampled: [{ secondTry: { diff: expect.any(Number) } }], kl: [expect.any(Number)] },

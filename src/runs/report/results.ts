@@ -138,7 +138,9 @@ export function evaluationResults(file: EvaluationFile): Results {
   });
   return {
     facts: [
-      `${file.n} held-out problems`,
+      file.trained > 0
+        ? `${file.n} problems, ${file.trained} of them trained on`
+        : `${file.n} held-out problems`,
       several ? `means over the seeds ${seeds.join(', ')}` : `seed ${seeds[0]}`,
       file.kernels,
     ],

@@ -115,6 +115,7 @@ export const evaluationFile: EvaluationFile = {
   task: 'countdown',
   prompts: 'short',
   n: 200,
+  trained: 0,
   temperature: 0.9,
   seeds: [1, 2],
   controls: ['secondTryWithoutReflection'],
