@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { messageOf } from '../../src/lib/errors.ts';
 import { EXHIBITS, type Exhibit } from '../../src/exhibits.ts';
 import { runQuickstart, type QuickstartResult } from '../../src/quickstart.ts';
 import { armsOf, HELD_OUT, type Arm } from './definitions.ts';
@@ -45,7 +46,7 @@ const starts = {
   large: new Map(values.large.map(parseStart)),
 };
 const startRows = makeStartRows();
-const arms = armsOf(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
+const arms = armsNamed(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
 for (const seed of values.seed.map(Number)) {
   for (const arm of arms) {
     for (const [warmUp, model] of starts[arm.start ?? 'rare']) {
@@ -64,6 +65,16 @@ for (const seed of values.seed.map(Number)) {
 }
 writePage(values.out);
 process.exit(0);
+
+/** A wrong name is a person's mistake: no stack. */
+function armsNamed(experiment: string): Arm[] {
+  try {
+    return armsOf(experiment);
+  } catch (error) {
+    console.error(messageOf(error));
+    process.exit(2);
+  }
+}
 
 function parseStart(text: string): [string, string] {
   const [warmUp, ...path] = text.split('=');

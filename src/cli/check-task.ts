@@ -139,7 +139,9 @@ function checkSame(first: readonly Judged[], second: readonly Judged[]): TaskChe
   );
   const [a, b] = [first[at], second[at]];
   if (a === undefined || b === undefined) {
-    return { name, ok: true, detail: `${first.length} answers judged twice, the same each time` };
+    const errors = first.filter(({ verdict }) => typeof verdict === 'string').length;
+    const judged = errors === 0 ? '' : `, ${errors} of them not judged`;
+    return { name, ok: true, detail: `${first.length} answers given twice, the same each time${judged}` };
   }
   const detail = `${shown(a)}: expected the same verdict twice, got ${said(a)}, then ${said(b)}`;
   return { name, ok: false, detail };

@@ -407,7 +407,7 @@ async function collectFailures(
   }
   // Where failures are only looked at by the audit, some do.
   const needed = usesFailures(options) ? problems : problems.slice(0, audited ? AUDIT_PROBLEMS : 0);
-  progress.phase('mine failures', needed.length);
+  if (needed.length > 0) progress.phase('mine failures', needed.length);
   const mined = await mine(player, needed, {
     ...options.mining,
     seed: options.seed,

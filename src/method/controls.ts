@@ -77,6 +77,7 @@ type Control = (typeof CONTROLS)[number];
 export type ControlName = Control['name'];
 /** The controls that are second tries. */
 export type RetryControl = Extract<Control, { second: true }>['name'];
+export const RETRY_CONTROLS = CONTROLS.filter(({ second }) => second).map(({ name }) => name as RetryControl);
 /** What is a rate over the problems. */
 export type ColumnName = 'firstTry' | 'secondTry' | ControlName;
 

@@ -8,7 +8,7 @@
  */
 import {
   attemptsAtEqualTokens,
-  CONTROLS,
+  RETRY_CONTROLS,
   type ControlName,
   type EvaluationRow,
   type Outcome,
@@ -121,9 +121,7 @@ export function evaluationRows(
   temperature: number,
   controls: readonly ControlName[],
 ): EvaluationRow[] {
-  const retried = CONTROLS.filter(({ name, second }) => second && controls.includes(name)).map(
-    ({ name }) => name as RetryControl,
-  );
+  const retried = RETRY_CONTROLS.filter((name) => controls.includes(name));
   const forcedAt = new Map(forced.map(({ place, secondTry }) => [place, secondTrial(secondTry)]));
   return tries.map((row, i) => {
     const failed = passed(row.firstTry.score) === false;

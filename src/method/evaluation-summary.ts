@@ -9,6 +9,7 @@ import {
   BOOTSTRAP,
   COLUMNS,
   CONTROL_NAMES,
+  RETRY_CONTROLS,
   knownPairs,
   outcomesOf,
   rescueRate,
@@ -19,7 +20,6 @@ import {
   type EvaluationRow,
   type EvaluationSummary,
   type Outcome,
-  type RetryControl,
   type SecondTryName,
   type WriterByReader,
   type WriterByReaderOutcomes,
@@ -295,10 +295,6 @@ function summariseMeasurement(
     notScored: notScored(parts),
   };
 }
-
-const RETRY_CONTROLS = CONTROL_NAMES.filter(
-  (name): name is RetryControl => name !== 'twoIndependent' && name !== 'independentAtEqualTokens',
-);
 
 function readings(
   parts: Parts,
