@@ -5,6 +5,7 @@
  */
 import type { Played } from './collect.ts';
 import type { AdamParams } from './engine/engine.ts';
+import { updateWeights } from './engine/update.ts';
 import { isMixed } from './episode-source.ts';
 import { hash32, makeRng } from './lib/rng.ts';
 import { advantages, shuffledRewards } from './method/advantage.ts';
@@ -87,13 +88,13 @@ export async function learn(
   let metrics: Record<string, number> = {};
   for (let iteration = 0; iteration < options.numIterations; iteration++) {
     const loss = isSupervised ? crossEntropyLoss() : policyLoss({ ...batch, oldLogprobs }, options.loss);
-    // Supervised training is of the model as it is, not as it is sampled.
-    const result = await engine.forwardBackward(datums, loss, {
+    const adam: AdamParams = { learningRate, ...options.adam };
+    const result = await updateWeights(engine, datums, loss, adam, {
+      // Supervised training is of the model as it is, not as it is sampled.
       temperature: isSupervised ? 1 : temperature,
     });
     oldLogprobs ??= result.logprobs;
-    const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
-    metrics = { ...result.metrics, grad_norm: gradientNorm };
+    metrics = { ...result.metrics, grad_norm: result.gradientNorm };
   }
   return metrics;
 }
@@ -113,9 +114,8 @@ export async function distil<P extends Problem>(
       ),
   );
   if (datums.length === 0) return { 'distillation/examples': 0 };
-  const { metrics } = await player.engine.forwardBackward(datums, crossEntropyLoss());
   const adamParams: AdamParams = { learningRate: distillationRate, ...adam };
-  await player.engine.step(adamParams);
+  const { metrics } = await updateWeights(player.engine, datums, crossEntropyLoss(), adamParams);
   return {
     'distillation/examples': datums.length,
     ...(metrics['nll'] === undefined ? {} : { 'distillation/nll': metrics['nll'] }),

@@ -6,6 +6,7 @@
  * sampling would continue it.
  */
 import type { AdamParams, Datum, Engine } from './engine/engine.ts';
+import { updateWeights } from './engine/update.ts';
 import { R3Error } from './lib/errors.ts';
 import { trainedTokens, type ConversationRow } from './method/conversation.ts';
 import { crossEntropyLoss } from './method/loss.ts';
@@ -69,12 +70,11 @@ export async function sft(
   let batch = takeBatch();
   let step = 0;
   for (; step < options.steps && batch.length > 0 && signal?.aborted !== true; step++) {
-    const training = engine.forwardBackward(batch, loss);
+    const learningRate = learningRateAt(options.schedule, options.learningRate, step, options.steps);
+    const training = updateWeights(engine, batch, loss, { learningRate, ...options.adam });
     const tokens = batch.reduce((sum, d) => sum + d.tokens.length, 0);
     batch = step + 1 < options.steps ? takeBatch() : [];
-    const { metrics } = await training;
-    const learningRate = learningRateAt(options.schedule, options.learningRate, step, options.steps);
-    const { gradientNorm } = await engine.step({ learningRate, ...options.adam });
+    const { metrics, gradientNorm } = await training;
     onStep({ step, steps: options.steps, nll: metrics['nll'] ?? 0, learningRate, gradientNorm, tokens });
   }
   return step;

@@ -6,6 +6,10 @@
  * the ids that are trained.
  *
  * Log-probabilities are natural logarithms of softmax(logits / temperature).
+ *
+ * Calls may be made without awaiting those before them. `logprobs` and everything that trains, saves or loads run in the
+ * order in which they were made, each to its end. A `sample` takes the current weights: those of every step that has
+ * ended when it is made, and perhaps of one under way. A step that is made later waits for it, or leaves it its weights.
  */
 
 export type TokenIds = readonly number[];
@@ -33,6 +37,7 @@ export interface SampleRequest {
    * gives the same completions in any batch, order or thread count. An unsigned 32-bit integer.
    */
   seed: number;
+  /** Once it is raised, the request is answered with what there is, as 'cancelled' where a completion had not ended. */
   signal?: AbortSignal;
   /** Called for each token as it is sampled, with its log-probability; `index` is the completion's place in the request. */
   onToken?: (index: number, token: number, logprob: number) => void;
@@ -134,13 +139,19 @@ export interface Engine {
   sample(request: SampleRequest): Promise<Completion[]>;
   /** Log-probability of each position's token given the tokens before it. */
   logprobs(datums: readonly Datum[], options?: ScoreOptions): Promise<Float32Array[]>;
-  /** Adds the gradient of the loss to the accumulated gradient. */
+  /**
+   * Adds the gradient of the loss to the accumulated gradient. After one that failed, what is accumulated is of no use:
+   * steps are refused until `zeroGradients` or `loadState`.
+   */
   forwardBackward(
     datums: readonly Datum[],
     loss: Loss,
     options?: { temperature?: number },
   ): Promise<ForwardBackwardResult>;
-  /** One AdamW update from the accumulated gradient, which is then zero. */
+  /**
+   * One AdamW update from the accumulated gradient, which is then zero. Throws R3Error `incomplete` when a
+   * `forwardBackward` before it failed, also one that had not ended when this call was made.
+   */
   step(adam: AdamParams): Promise<StepResult>;
   /** L2 norm of the accumulated gradient of each parameter, by its Hugging Face name. */
   gradientNorms(): Promise<Record<string, number>>;
@@ -152,5 +163,6 @@ export interface Engine {
   saveState(directory: string): Promise<void>;
   loadState(directory: string): Promise<void>;
   stats(): Promise<EngineStats>;
+  /** Every call after it throws R3Error `cancelled`; so do those that had no answer yet. */
   close(): Promise<void>;
 }

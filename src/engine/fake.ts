@@ -9,8 +9,9 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { R3Error, assert } from '../lib/errors.ts';
+import { R3Error } from '../lib/errors.ts';
 import { hash32 } from '../lib/rng.ts';
+import { makeCallOrder } from './call-order.ts';
 import type {
   AdamParams,
   Completion,
@@ -65,9 +66,12 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
   };
   let stepCount = 0;
   let squaredGradient = 0;
+  const { inOrder, adding, stepping, clearing } = makeCallOrder();
 
+  const checkOpen = (): void => {
+    if (calls.closed) throw new R3Error('engine', 'cancelled', 'the engine was closed');
+  };
   const checkTokens = (tokens: TokenIds): void => {
-    assert(!calls.closed, 'the fake engine was used after close');
     const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
     if (bad !== undefined) {
       throw new R3Error(
@@ -87,21 +91,22 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
     }
   };
   const checkTrainable = (): void => {
+    checkOpen();
     if (!trainable)
-      throw new R3Error('engine', 'not-available', 'training: expected a trainable engine, got a sampler');
+      throw new R3Error('engine', 'bad-option', 'training: expected a trainable engine, got a sampler');
   };
   const score = (datums: readonly Datum[], temperature: number, steps: number): Float32Array[] =>
     datums.map(({ tokens, positions }) => {
       checkTokens(tokens);
       checkLength(tokens.length);
       const scored = fakeLogprobs(tokens, temperature, steps);
-      return Float32Array.from(positions, (position) => {
-        const logprob = position >= 1 ? scored[position] : undefined;
+      return Float32Array.from(positions, (position, i) => {
+        const logprob = position > (positions[i - 1] ?? 0) ? scored[position] : undefined;
         if (logprob !== undefined) return logprob;
         throw new R3Error(
           'engine',
           'bad-shape',
-          `positions: expected 1 to ${tokens.length - 1} in a sequence of ${tokens.length} tokens, got ${position}`,
+          `positions: expected ascending ones from 1 to ${tokens.length - 1} in a sequence of ${tokens.length} tokens, got ${position}`,
         );
       });
     });
@@ -114,7 +119,7 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
       );
     }
     mkdirSync(directory, { recursive: true });
-    writeFileSync(join(directory, STATE_FILE), JSON.stringify({ stepCount, squaredGradient }));
+    writeFileSync(join(directory, STATE_FILE), JSON.stringify({ stepCount }));
     calls.saved.push(directory);
   };
 
@@ -131,6 +136,8 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
 
     sample: async (request) => {
       const { prompt, count, params, seed, signal, onToken } = request;
+      checkOpen();
+      checkParams(params);
       checkTokens(prompt);
       checkLength(prompt.length + params.maxTokens);
       calls.samples.push(request);
@@ -168,51 +175,72 @@ export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): F
       });
     },
 
-    logprobs: async (datums, scoreOptions = {}) => {
-      calls.scored.push({ datums, options: scoreOptions });
-      const { temperature = 1, weights = 'current' } = scoreOptions;
-      return score(datums, temperature, weights === 'reference' ? 0 : stepCount);
-    },
+    logprobs: (datums, scoreOptions = {}) =>
+      inOrder(async () => {
+        checkOpen();
+        calls.scored.push({ datums, options: scoreOptions });
+        const { temperature = 1, weights = 'current' } = scoreOptions;
+        return score(datums, temperature, weights === 'reference' ? 0 : stepCount);
+      }),
 
-    forwardBackward: async (datums, loss, { temperature = 1 } = {}) => {
-      checkTrainable();
-      const logprobs = score(datums, temperature, stepCount);
-      const result = loss(logprobs);
-      calls.trained.push({ datums, temperature, result });
-      for (const gradient of result.gradients) for (const value of gradient) squaredGradient += value * value;
-      for (const { tokens } of datums) {
-        stats.trainedTokens += tokens.length;
-        stats.unsharedTokens += tokens.length;
-      }
-      return { ...result, logprobs };
-    },
+    forwardBackward: (datums, loss, { temperature = 1 } = {}) =>
+      adding(async () => {
+        checkTrainable();
+        const logprobs = score(datums, temperature, stepCount);
+        const result = loss(logprobs);
+        calls.trained.push({ datums, temperature, result });
+        for (const gradient of result.gradients)
+          for (const value of gradient) squaredGradient += value * value;
+        for (const { tokens } of datums) {
+          stats.trainedTokens += tokens.length;
+          stats.unsharedTokens += tokens.length;
+        }
+        return { ...result, logprobs };
+      }),
 
-    step: async (adam) => {
-      checkTrainable();
-      calls.steps.push(adam);
-      const gradientNorm = Math.sqrt(squaredGradient);
-      squaredGradient = 0;
-      stepCount++;
-      return { gradientNorm, learningRate: adam.learningRate };
-    },
+    step: (adam) =>
+      stepping(async () => {
+        checkTrainable();
+        calls.steps.push(adam);
+        const gradientNorm = Math.sqrt(squaredGradient);
+        squaredGradient = 0;
+        stepCount++;
+        return { gradientNorm, learningRate: adam.learningRate };
+      }),
 
-    gradientNorms: async () => ({ 'fake.weight': Math.sqrt(squaredGradient) }),
-    zeroGradients: async () => {
-      squaredGradient = 0;
-    },
-    save: async (directory) => makeDirectory(directory),
-    saveState: async (directory) => makeDirectory(directory),
-    loadState: async (directory) => {
-      const state: { stepCount: number; squaredGradient: number } = JSON.parse(
-        readFileSync(join(directory, STATE_FILE), 'utf8'),
-      );
-      ({ stepCount, squaredGradient } = state);
-    },
+    gradientNorms: () => inOrder(async () => ({ 'fake.weight': Math.sqrt(squaredGradient) })),
+    zeroGradients: () =>
+      clearing(async () => {
+        squaredGradient = 0;
+      }),
+    save: (directory) => inOrder(async () => makeDirectory(directory)),
+    saveState: (directory) =>
+      inOrder(async () => {
+        checkTrainable();
+        makeDirectory(directory);
+      }),
+    loadState: (directory) =>
+      clearing(async () => {
+        const path = join(directory, STATE_FILE);
+        if (!existsSync(path))
+          throw new R3Error('engine', 'bad-file', `${path}: expected a state, got no file`);
+        ({ stepCount } = JSON.parse(readFileSync(path, 'utf8')) as { stepCount: number });
+        squaredGradient = 0;
+      }),
     stats: async () => ({ ...stats }),
     close: async () => {
       calls.closed = true;
     },
   };
+}
+
+function checkParams({ temperature, maxTokens }: SampleRequest['params']): void {
+  if (temperature >= 0 && maxTokens > 0) return;
+  throw new R3Error(
+    'engine',
+    'bad-option',
+    `sampling: expected a temperature of at least 0 and maxTokens above 0, got ${temperature} and ${maxTokens}`,
+  );
 }
 
 /** One value for each token, between -4 and 0 at temperature 1. The first has no meaning. */

@@ -6,7 +6,8 @@
  */
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { R3Error } from '../../lib/errors.ts';
-import type { Engine } from '../engine.ts';
+import { makeCallOrder } from '../call-order.ts';
+import type { Completion, Engine } from '../engine.ts';
 import type { LocalEngineOptions } from './core.ts';
 import { serveEngine } from './host.ts';
 import type { CallName, Calls, FromEngine, ToEngine } from './protocol.ts';
@@ -96,12 +97,7 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
   }
 
   /** Training calls have several messages: one call at a time. */
-  let lock: Promise<unknown> = Promise.resolve();
-  function exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const result = lock.then(work);
-    lock = result.catch(() => undefined);
-    return result;
-  }
+  const { inOrder, adding, stepping, clearing } = makeCallOrder();
 
   const capabilities = await send('capabilities', undefined).catch(async (error: unknown) => {
     await close();
@@ -120,31 +116,33 @@ export async function openLocalEngine(options: LocalEngineOptions & { thread?: b
 
   return {
     capabilities: () => capabilities,
-    sample: ({ prompt, count, params, seed, signal, onToken }) =>
-      send(
-        'sample',
-        { prompt: [...prompt], count, params, seed, stream: onToken !== undefined },
-        signal,
-        onToken,
-      ),
+    sample: async ({ prompt, count, params, seed, signal, onToken }) => {
+      if (signal?.aborted === true) return Array.from({ length: count }, cancelledCompletion);
+      const input = { prompt: [...prompt], count, params, seed, stream: onToken !== undefined };
+      return send('sample', input, signal, onToken);
+    },
     logprobs: (datums, { temperature = 1, weights = 'current' } = {}) =>
-      exclusive(() => send('forward', { datums, temperature, weights, keep: false })),
+      inOrder(() => send('forward', { datums, temperature, weights, keep: false })),
     forwardBackward: (datums, loss, { temperature = 1 } = {}) =>
-      exclusive(async () => {
+      adding(async () => {
         const logprobs = await send('forward', { datums, temperature, weights: 'current', keep: true });
         const result = loss(logprobs);
         await send('backward', result.gradients);
         return { ...result, logprobs };
       }),
-    step: (adam) => exclusive(() => send('step', adam)),
-    gradientNorms: () => exclusive(() => send('gradientNorms', undefined)),
-    zeroGradients: () => exclusive(() => send('zeroGradients', undefined)),
-    save: (directory) => exclusive(() => send('save', directory)),
-    saveState: (directory) => exclusive(() => send('saveState', directory)),
-    loadState: (directory) => exclusive(() => send('loadState', directory)),
+    step: (adam) => stepping(() => send('step', adam)),
+    gradientNorms: () => inOrder(() => send('gradientNorms', undefined)),
+    zeroGradients: () => clearing(() => send('zeroGradients', undefined)),
+    save: (directory) => inOrder(() => send('save', directory)),
+    saveState: (directory) => inOrder(() => send('saveState', directory)),
+    loadState: (directory) => clearing(() => send('loadState', directory)),
     stats: () => send('stats', undefined),
     close,
   };
+}
+
+function cancelledCompletion(): Completion {
+  return { tokens: [], logprobs: [], stopReason: 'cancelled' };
 }
 
 /** Node 20 runs no TypeScript: from source, the thread runs the built file. */
