@@ -7,6 +7,8 @@
  * step lasts as long as its longest reflection and the retry after it, and until then other groups fill the batch.
  * What each draws depends on (seed, step, place) alone.
  */
+import { attempted } from './left-out.ts';
+import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
 import { retryReward, type Choices } from './method/choices.ts';
 import type { Segment } from './method/datum.ts';
@@ -14,6 +16,7 @@ import {
   passed,
   type Episode,
   type Failure,
+  type LeftOut,
   type Problem,
   type Round,
   type Score,
@@ -42,18 +45,28 @@ export interface Moment {
   place?: number;
 }
 
-/** Group by group, in the order of the failures. Advantages are not yet set. */
+/** Told of each group that the engine failed on. */
+export type LeaveOut<P extends Problem> = (group: LeftOut<P>) => void;
+
+/**
+ * Group by group, in the order of the failures. Advantages are not yet set. Without `leaveOut` the engine's failure on
+ * one group is thrown.
+ */
 export async function collect<P extends Problem>(
   player: Player<P>,
   failures: readonly Failure<P>[],
   choices: CollectChoices,
   { seed, step, place = 0 }: Moment,
+  leaveOut?: LeaveOut<P>,
 ): Promise<Played<P>[]> {
   const play = choices.method === 'retries' ? playRetries : playGroup;
-  const groups = await Promise.all(
-    failures.map((failure, i) => play(player, failure, choices, hash32(seed, step, place + i), step)),
-  );
-  return groups.flat();
+  const groups = failures.map((failure, i) => ({
+    step,
+    group: failure.id,
+    problem: failure.problem,
+    play: () => play(player, failure, choices, hash32(seed, step, place + i), step),
+  }));
+  return playAll(groups, leaveOut);
 }
 
 /** G attempts at each of some problems, as groups: the baselines that reflect on nothing. */
@@ -62,14 +75,33 @@ export async function collectAttempts<P extends Problem>(
   problems: readonly P[],
   count: number,
   { seed, step, place = 0 }: Moment,
+  leaveOut?: LeaveOut<P>,
 ): Promise<Played<P>[]> {
-  const groups = await Promise.all(
-    problems.map(async (problem, i) => {
+  const groups = problems.map((problem, i) => ({
+    step,
+    group: problem.id,
+    problem,
+    play: async () => {
       const tries = await player.attempt(problem, count, hash32(seed, step, place + i));
       return attemptGroup(player, problem, tries, step, problem.id);
-    }),
-  );
-  return groups.flat();
+    },
+  }));
+  return playAll(groups, leaveOut);
+}
+
+/** All at once; what is played, in the order of the groups. */
+async function playAll<P extends Problem>(
+  groups: readonly (Omit<LeftOut<P>, 'error'> & { play: () => Promise<Played<P>[]> })[],
+  leaveOut: LeaveOut<P> | undefined,
+): Promise<Played<P>[]> {
+  const results = await Promise.all(groups.map(({ play }) => attempted(play)));
+  return groups.flatMap(({ play: _, ...group }, i) => {
+    const result = results[i] as Played<P>[] | R3Error;
+    if (!(result instanceof R3Error)) return result;
+    if (leaveOut === undefined) throw result;
+    leaveOut({ ...group, error: result.message });
+    return [];
+  });
 }
 
 /** Attempts at one problem as a group of episodes. `group`: its id, which no other group of the step has. */

@@ -3,11 +3,11 @@
  *
  * Groups without a signal are refilled here, with other failures, where that is asked for (dynamic sampling).
  */
-import { collect, collectAttempts, type Played } from './collect.ts';
+import { collect, collectAttempts, type LeaveOut, type Played } from './collect.ts';
 import { makeDeck } from './deck.ts';
 import { makeFailureSource, type FailureSource, type SourceState } from './failure-source.ts';
 import { groupSignal } from './method/advantage.ts';
-import type { Episode, Failure, Problem } from './method/episode.ts';
+import type { Episode, Failure, LeftOut, Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import type { Player } from './player.ts';
 import { samplesProblems, type TrainOptions } from './train-options.ts';
@@ -20,10 +20,20 @@ export interface Material<P extends Problem> {
   problems: readonly P[];
 }
 
+/** The episodes of a step. */
+export interface StepEpisodes<P extends Problem> {
+  /** What is trained. */
+  played: Played<P>[];
+  /** The attempts of the current weights that it came from: none where failures are frozen. */
+  firstTries: Played<P>[];
+  /** Groups that the engine failed on. */
+  leftOut: LeftOut<P>[];
+}
+
 /** Where the episodes of a step come from. */
 export interface EpisodeSource<P extends Problem> {
-  /** What is trained, and the attempts of the current weights that it came from: none where failures are frozen. */
-  play(step: number): Promise<{ played: Played<P>[]; firstTries: Played<P>[] }>;
+  /** Steps are played one after another, in their order. */
+  play(step: number): Promise<StepEpisodes<P>>;
   state(): SourceState;
 }
 
@@ -54,6 +64,8 @@ function fromFailures<P extends Problem>(
     async play(step) {
       const played: Played<P>[] = [];
       const firstTries: Played<P>[] = [];
+      const leftOut: LeftOut<P>[] = [];
+      const leaveOut: LeaveOut<P> = (group) => leftOut.push(group);
       const ids = new Set<string>();
       let signals = 0;
       for (let round = 0; signals < failuresPerStep && round < MOST_REFILLS; round++) {
@@ -61,13 +73,14 @@ function fromFailures<P extends Problem>(
         const place = ids.size;
         // Where a pass ends within a step, the next one may begin with a failure that the step has already.
         const fresh = taken.failures.filter(({ id }) => !ids.has(id) && ids.add(id));
-        const more = await collect(player, fresh, options, { seed, step, place });
+        const more = await collect(player, fresh, options, { seed, step, place }, leaveOut);
         played.push(...more);
         firstTries.push(...taken.attempts);
+        leftOut.push(...taken.leftOut);
         if (zeroVariance !== 'refill' || fresh.length === 0) break;
         signals += groupsOf(more.map(({ episode }) => episode)).filter(isMixed).length;
       }
-      return { played: trainTokens === 'all' ? [...played, ...firstTries] : played, firstTries };
+      return { played: trainTokens === 'all' ? [...played, ...firstTries] : played, firstTries, leftOut };
     },
   };
 }
@@ -82,8 +95,15 @@ function fromProblems<P extends Problem>(
   return {
     async play(step) {
       const problemsOfStep = deck.deal(failuresPerStep);
-      const played = await collectAttempts(player, problemsOfStep, reflectionsPerFailure, { seed, step });
-      return { played, firstTries: played };
+      const leftOut: LeftOut<P>[] = [];
+      const played = await collectAttempts(
+        player,
+        problemsOfStep,
+        reflectionsPerFailure,
+        { seed, step },
+        (group) => leftOut.push(group),
+      );
+      return { played, firstTries: played, leftOut };
     },
     state: () => ({ position: deck.position(), minedAt: 0 }),
   };

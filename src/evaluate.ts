@@ -5,8 +5,10 @@
  * Everything is a function of the seed and the problem's place, so that two models are compared on the same
  * problems with the same draws. Controls run on the same failed first tries as the second try. With a `RowLog` every
  * row is kept as it is made, in order, and rows that are kept already are not made again: an evaluation that was
- * stopped goes on to the same rows.
+ * stopped goes on to the same rows. A row that the engine fails on is not kept, and the evaluation does not end without
+ * it: nothing is counted as wrong because nobody answered.
  */
+import { attempted, requireMostSoFar } from './left-out.ts';
 import { mapConcurrent } from './lib/concurrent.ts';
 import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
@@ -58,9 +60,9 @@ const STREAM = {
   empty: 0x40000015,
 } as const;
 
-/** Where the rows of one measurement are kept, each part in the order of its problems. */
+/** Where the rows of one measurement are kept. */
 export interface RowLog {
-  /** The rows that a part holds already. */
+  /** The rows that a part holds already, one for each place at most. */
   kept<Name extends PartName>(part: Name): readonly PartRows[Name][];
   keep<Name extends PartName>(part: Name, row: PartRows[Name]): void;
 }
@@ -106,9 +108,7 @@ export async function evaluate<P extends Problem, A, C>(
   const asked = options.controls ?? CONTROL_NAMES;
   let done = 0;
   const tick = (): void => onProgress?.(++done, 2 * problems.length);
-  const identity = (problem: P): P => problem;
-
-  const tries = await mapKept(problems, identity, log, 'tries', tick, (problem, place) =>
+  const tries = await mapKept(problems, ownPlace, log, 'tries', tick, (problem, place) =>
     tryTwice(player, problem, place, seed),
   );
   const failed = tries.flatMap((row, place) => failedTry(player, problems[place] as P, row) ?? []);
@@ -117,7 +117,7 @@ export async function evaluate<P extends Problem, A, C>(
   const attempts = attemptsAsked(tries, asked);
   // Greedy attempts at one problem are one attempt.
   const fresh = temperature === 0 ? 0 : attempts - 1;
-  const controls = await mapKept(problems, identity, log, 'controls', tick, async (problem, place) => {
+  const controls = await mapKept(problems, ownPlace, log, 'controls', tick, async (problem, place) => {
     const index = failedAt.get(place);
     const [more, secondTries] = await Promise.all([
       fresh === 0
@@ -285,41 +285,57 @@ function tryOf({ score, ...written }: KeptTry): Try {
   return { written: writtenOf(written), score };
 }
 
+/** Which problem an item is about, and that problem's place in the evaluation. */
+type PlaceOf<T> = (item: T, index: number) => { problem: Problem; place: number };
+
 /**
  * Rows of a part, in the order of the items: those that are kept, and the rest made now and kept one after another.
- * Throws R3Error `mismatch` when what is kept is of other problems.
+ * A row that the engine fails on is left out, and the others are made; then R3Error `incomplete` is thrown: what is
+ * missing is made by an evaluation that goes on. Throws R3Error `mismatch` when what is kept is of other problems.
  */
 async function mapKept<T, Name extends PartName>(
   items: readonly T[],
-  problemOf: (item: T) => Problem,
+  placeOf: PlaceOf<T>,
   log: RowLog | undefined,
   part: Name,
   onDone: (() => void) | undefined,
   make: (item: T, index: number) => Promise<PartRows[Name]>,
 ): Promise<PartRows[Name][]> {
-  const kept = [...(log?.kept(part) ?? [])];
-  const made = new Map<number, PartRows[Name]>();
-  let next = kept.length;
-  return mapConcurrent(items, log === undefined ? CONCURRENCY : KEPT_CONCURRENCY, async (item, index) => {
-    const { id } = problemOf(item);
-    const row = kept[index] ?? (await make(item, index));
-    if (row.problem !== id) {
+  const kept = new Map((log?.kept(part) ?? []).map((row) => [row.place, row]));
+  const results = new Array<PartRows[Name] | R3Error | undefined>(items.length);
+  const failures: string[] = [];
+  let next = 0;
+  let done = 0;
+  const keepReady = (): void => {
+    for (; next < items.length && results[next] !== undefined; next++) {
+      const row = results[next] as PartRows[Name] | R3Error;
+      if (!(row instanceof R3Error) && !kept.has(row.place)) log?.keep(part, row);
+    }
+  };
+  await mapConcurrent(items, log === undefined ? CONCURRENCY : KEPT_CONCURRENCY, async (item, index) => {
+    const { problem, place } = placeOf(item, index);
+    const row = kept.get(place) ?? (await attempted(() => make(item, index)));
+    done++;
+    if (row instanceof R3Error) {
+      failures.push(`problem ${problem.id}: ${row.message}`);
+    } else if (row.problem !== problem.id) {
       throw new R3Error(
         'store',
         'mismatch',
-        `kept rows, ${part} ${index}: expected problem ${id}, got ${row.problem}; go on with the problems that the evaluation began with`,
+        `kept rows, ${part} ${index}: expected problem ${problem.id}, got ${row.problem}; go on with the problems that the evaluation began with`,
       );
     }
-    if (index >= kept.length) {
-      made.set(index, row);
-      for (let ready = made.get(next); ready !== undefined; ready = made.get(++next)) {
-        log?.keep(part, ready);
-        made.delete(next);
-      }
-    }
+    results[index] = row;
+    keepReady();
+    requireMostSoFar('the evaluation', failures, done);
     onDone?.();
-    return row;
   });
+  if (failures.length === 0) return results as PartRows[Name][];
+  throw new R3Error(
+    'engine',
+    'incomplete',
+    `the evaluation: expected a row for each of ${items.length} problems (${part}), got failures of the engine on ${failures.length}: ${failures[0]}`,
+  );
 }
 
 /** The next failed first try at another problem; undefined when there is none. */
@@ -335,8 +351,12 @@ function nextFailure<P extends Problem, C>(
   return undefined;
 }
 
-function problemOfFailure<P extends Problem>({ problem }: FailedTry<P>): P {
-  return problem;
+function ownPlace(problem: Problem, index: number): { problem: Problem; place: number } {
+  return { problem, place: index };
+}
+
+function placeOfFailure<P extends Problem>({ problem, place }: FailedTry<P>): { problem: P; place: number } {
+  return { problem, place };
 }
 
 /**
@@ -352,7 +372,7 @@ export async function addForcedBeginning<P extends Problem>(
   for (const row of rows) row.afterForcedBeginning = null;
   const forced = await mapKept(
     failed,
-    problemOfFailure,
+    placeOfFailure,
     log,
     'forced',
     onDone,
@@ -386,7 +406,7 @@ export async function crossReadings<P extends Problem>(
   const byStart = failed.map(({ reflection }) => reflection);
   const rewritten = await mapKept(
     failed,
-    problemOfFailure,
+    placeOfFailure,
     log,
     'rewritten',
     onDone,
@@ -404,7 +424,7 @@ export async function crossReadings<P extends Problem>(
   ): Promise<(boolean | null)[]> => {
     const readings = await mapKept(
       failed,
-      problemOfFailure,
+      placeOfFailure,
       log,
       part,
       onDone,

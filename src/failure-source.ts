@@ -8,10 +8,12 @@
  */
 import { attemptGroup, type Played } from './collect.ts';
 import { makeDeck, type Deck } from './deck.ts';
+import { attempted } from './left-out.ts';
 import { mapConcurrent } from './lib/concurrent.ts';
+import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
 import type { Choices } from './method/choices.ts';
-import type { Failure, Problem } from './method/episode.ts';
+import type { Failure, LeftOut, Problem } from './method/episode.ts';
 import { mine, mineProblem } from './mine.ts';
 import type { Player } from './player.ts';
 
@@ -27,6 +29,8 @@ export interface Taken<P extends Problem> {
   failures: Failure<P>[];
   /** On-policy: every attempt of the problems that were tried, as groups. */
   attempts: Played<P>[];
+  /** On-policy: problems whose attempts the engine failed on. */
+  leftOut: LeftOut<P>[];
 }
 
 export interface FailureSource<P extends Problem> {
@@ -93,7 +97,7 @@ function fromSet<P extends Problem>(
         keep(set);
       }
       const left = Math.max(0, set.length - taken);
-      return { failures: deck?.deal(Math.min(count, left)) ?? [], attempts: [] };
+      return { failures: deck?.deal(Math.min(count, left)) ?? [], attempts: [], leftOut: [] };
     },
     state: () => ({ position: deck?.position() ?? 0, minedAt }),
   };
@@ -115,21 +119,27 @@ function onPolicy<P extends Problem>(
     async take(step, count) {
       const failures: Failure<P>[] = [];
       const attempts: Played<P>[] = [];
+      const leftOut: LeftOut<P>[] = [];
       for (let tried = 0; failures.length < count && tried < TRIES_PER_FAILURE * count;) {
         const from = deck.position();
         const batch = deck.deal(count - failures.length);
         tried += batch.length;
         const mined = await mapConcurrent(batch, batch.length, (problem, i) =>
-          mineProblem(player, problem, mining, hash32(seed, ON_POLICY_STREAM, from + i)),
+          attempted(() => mineProblem(player, problem, mining, hash32(seed, ON_POLICY_STREAM, from + i))),
         );
         mined.forEach((one, i) => {
           // A problem comes again in a later pass, with other attempts.
-          failures.push(...one.failures.map((f) => ({ ...f, id: `${f.id}@${from + i}` })));
           const problem = batch[i] as P;
-          attempts.push(...attemptGroup(player, problem, one.tries, step, `${problem.id}@${from + i}`));
+          const group = `${problem.id}@${from + i}`;
+          if (one instanceof R3Error) {
+            leftOut.push({ step, group, problem, error: one.message });
+            return;
+          }
+          failures.push(...one.failures.map((f) => ({ ...f, id: `${f.id}@${from + i}` })));
+          attempts.push(...attemptGroup(player, problem, one.tries, step, group));
         });
       }
-      return { failures: failures.slice(0, count), attempts };
+      return { failures: failures.slice(0, count), attempts, leftOut };
     },
     state: () => ({ position: deck.position(), minedAt: 0 }),
   };

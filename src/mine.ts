@@ -4,7 +4,9 @@
  * Training begins at these frozen failures ("Reflect, Retry, Reward", arXiv 2505.24726, section 4.3). Each is
  * kept with its problem, its place among the samples, the model's hash and the sampling settings.
  */
+import { attempted, requireMost, requireMostSoFar } from './left-out.ts';
 import { mapConcurrent } from './lib/concurrent.ts';
+import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
 import { keepsFailures, type MiningChoices } from './method/choices.ts';
 import { passed, type Failure, type Problem } from './method/episode.ts';
@@ -26,8 +28,11 @@ export interface Mined<P extends Problem> {
   unscored: number;
   /** What the verifier said at the first of them. */
   error: string | null;
+  /** Problems that the engine failed on, and what it said: none of their attempts counts. */
+  leftOut: { problem: string; error: string }[];
 }
 
+/** Throws R3Error `incomplete` when the engine fails on most of the problems. */
 export async function mine<P extends Problem>(
   player: Player<P>,
   problems: readonly P[],
@@ -36,14 +41,23 @@ export async function mine<P extends Problem>(
   const { seed, onProgress } = options;
   let done = 0;
   let found = 0;
-  const mined: Mined<P> = { failures: [], attempts: 0, passed: 0, unscored: 0, error: null };
+  const mined: Mined<P> = { failures: [], attempts: 0, passed: 0, unscored: 0, error: null, leftOut: [] };
+  const failed: string[] = [];
   const perProblem = await mapConcurrent(problems, CONCURRENCY, async (problem, i) => {
-    const one = await mineProblem(player, problem, options, hash32(seed, STREAM, i));
-    found += one.failures.length;
+    const one = await attempted(() => mineProblem(player, problem, options, hash32(seed, STREAM, i)));
+    if (one instanceof R3Error) failed.push(one.message);
+    else found += one.failures.length;
     onProgress?.(++done, found);
+    requireMostSoFar('mining', failed, done);
     return one;
   });
-  for (const { failures, tries } of perProblem) {
+  requireMost('mining', failed, problems.length);
+  for (const [i, one] of perProblem.entries()) {
+    if (one instanceof R3Error) {
+      mined.leftOut.push({ problem: (problems[i] as P).id, error: one.message });
+      continue;
+    }
+    const { failures, tries } = one;
     mined.failures.push(...failures);
     mined.attempts += tries.length;
     mined.passed += tries.filter(({ score }) => passed(score) === true).length;
@@ -53,6 +67,15 @@ export async function mine<P extends Problem>(
       mined.error ??= score !== null && 'error' in score ? score.error : 'not scored';
   }
   return mined;
+}
+
+/** What must be said of problems that were left out; nothing where there are none. */
+export function leftOutLines({ leftOut }: Pick<Mined<Problem>, 'leftOut'>): string[] {
+  const [first] = leftOut;
+  if (first === undefined) return [];
+  return [
+    `left out: ${leftOut.length} of the problems, on which the engine failed; ${first.problem}: ${first.error}`,
+  ];
 }
 
 /** Attempts at one problem, and the failures among them that are kept. */

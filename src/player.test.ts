@@ -34,7 +34,7 @@ test('a problem in words that the tokenizer does not know is refused', async () 
 test('the audit refuses a failure whose longest reflection and retry do not fit the context', async () => {
   const player = playerWith('short', 100_000);
   const failure = failureOf(problem, player.asWritten('3 + 2'));
-  const mined = { failures: [failure], attempts: 1, passed: 0, unscored: 0, error: null };
+  const mined = { failures: [failure], attempts: 1, passed: 0, unscored: 0, error: null, leftOut: [] };
   await expect(audit(player, mined, defaultTrainOptions())).rejects.toThrow(
     /failure p#0: expected at most \d+ tokens .* 100000 of reflection, 20 of retry\. Lower --max-reflection-tokens/,
   );

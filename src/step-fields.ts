@@ -14,9 +14,11 @@ export function stepFields({
   const kinds = Object.entries(metrics).filter(([name]) => name.startsWith('kind/'));
   const commonest = kinds.toSorted(([, a], [, b]) => b - a)[0];
   const unscored = metrics['unscored'] ?? 0;
+  const leftOut = metrics['groups/leftOut'] ?? 0;
   return {
     reward: shown(metrics['reward'], 2),
     ...(unscored > 0 ? { unscored: percent(unscored) } : {}),
+    ...(leftOut > 0 ? { 'left out': String(leftOut) } : {}),
     signal: percent(metrics['groups/mixed'] ?? 0),
     kl: shown(metrics['kl'], 2),
     tokens: shown(metrics['completions/mean_length'], 0),

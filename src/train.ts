@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import type { Engine } from './engine/engine.ts';
 import { makeEpisodeSource, type EpisodeSource, type Material } from './episode-source.ts';
 import type { SourceState } from './failure-source.ts';
+import { requireMost } from './left-out.ts';
 import { distil, learn, rewardedSequences, setAdvantages } from './learn.ts';
 import { R3Error } from './lib/errors.ts';
 import type { Episode, Problem } from './method/episode.ts';
@@ -116,9 +117,14 @@ async function trainStep<P extends Problem>(
   step: number,
 ): Promise<StepReport> {
   const started = performance.now();
-  const { played, firstTries } = await source.play(step);
+  const { played, firstTries, leftOut } = await source.play(step);
   const episodes = played.map(({ episode }) => episode);
   const groups = groupsOf(episodes);
+  requireMost(
+    `the groups of step ${step}`,
+    leftOut.map(({ error }) => error),
+    groups.length + leftOut.length,
+  );
   setAdvantages(groups, options, step);
   const collected = performance.now();
 
@@ -133,6 +139,7 @@ async function trainStep<P extends Problem>(
     step,
     ...firstTryMetrics(firstTries.map(({ episode }) => episode)),
     ...stepMetrics(options.trainTokens === 'all' ? episodes.filter(isReflected) : episodes),
+    ...(leftOut.length === 0 ? {} : { 'groups/leftOut': leftOut.length }),
     trainedTokens,
     ...metrics,
     ...distilled,
@@ -140,6 +147,7 @@ async function trainStep<P extends Problem>(
   };
   const seconds = { sample: (collected - started) / 1000, train: (ended - collected) / 1000 };
   for (const group of groups) run.appendGroup(group);
+  for (const group of leftOut) run.appendLeftOut(group);
   run.appendMetrics(row);
   run.appendTimings({ step, ...seconds });
   return { step, steps: options.steps, metrics: row, seconds };

@@ -76,6 +76,7 @@ import {
 } from './session.ts';
 import { sameKernels } from './train-config.ts';
 import { cliProgress, watchedStop } from './watch.ts';
+import { withWayOn } from './way-on.ts';
 
 /** Where evaluations go that no run is named for. */
 const EVALUATIONS = 'evaluations';
@@ -228,6 +229,9 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
     folder.writeSummary(summary);
     progress.end();
     give(summary, directory, flags, io);
+  } catch (error) {
+    if (folder === undefined) throw error;
+    throw withWayOn(error, () => 'The other rows are kept', `r3 eval --resume ${folder.directory}`);
   } finally {
     progress.end();
     folder?.close();

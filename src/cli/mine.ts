@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { mine, type Mined } from '../mine.ts';
+import { leftOutLines, mine, type Mined } from '../mine.ts';
 import type { Command } from 'commander';
 import { checkWritable, writeFileAtomic } from '../lib/files.ts';
 import { stringifyRecord } from '../lib/jsonl.ts';
@@ -63,7 +63,7 @@ export function define(command: Command, io: Io): void {
     .addOption(seed('of sampling').default(1));
   addEngineOptions(addPlayerOptions(addMiningOptions(command))).option(
     '--json',
-    'the counts as one line of JSON: {problems, attempts, passed, failures, out}',
+    'the counts as one line of JSON: {problems, attempts, passed, failures, leftOut, out}',
   );
   addExamples(
     command,
@@ -102,12 +102,20 @@ async function run(flags: Flags, io: Io): Promise<void> {
         seed: flags.seed,
         onProgress: (done, failures) => progress.update(done, { failures }),
       });
+      for (const line of leftOutLines(mined)) progress.log(line);
     } finally {
       progress.end();
     }
     const { failures, attempts, passed } = mined;
     writeFileAtomic(flags.out, failures.map((failure) => `${stringifyRecord(failure)}\n`).join(''));
-    const counts = { problems: problems.length, attempts, passed, failures: failures.length, out: flags.out };
+    const counts = {
+      problems: problems.length,
+      attempts,
+      passed,
+      failures: failures.length,
+      leftOut: mined.leftOut.length,
+      out: flags.out,
+    };
     if (flags.json === true) printJson(io, counts);
     else {
       printLine(

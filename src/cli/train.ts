@@ -16,7 +16,7 @@ import { R3Error } from '../lib/errors.ts';
 import type { Failure, Problem } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
 import { lossWarnings } from '../method/loss-options.ts';
-import { mine, type Mined } from '../mine.ts';
+import { leftOutLines, mine, type Mined } from '../mine.ts';
 import { makePlayer, type Player } from '../player.ts';
 import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
 import { openTensorboard } from '../runs/tensorboard.ts';
@@ -72,6 +72,7 @@ import {
   type TrainFlags,
 } from './train-config.ts';
 import { cliProgress, watchedStop } from './watch.ts';
+import { withWayOn } from './way-on.ts';
 
 export function define(command: Command, io: Io): void {
   const defaults = defaultTrainOptions();
@@ -312,24 +313,18 @@ function onTheseKernels(run: Run, config: TrainConfig, engine: Engine, accept: b
   return changed;
 }
 
-/** Closes the run whatever happens. Where the disk was full, says how to go on when there is room. */
+/** Closes the run whatever happens. Where the error can be mended, says how to go on. */
 async function withRun(run: Run, work: (run: Run) => Promise<void>): Promise<void> {
   try {
     await work(run);
   } catch (error) {
-    if (!(error instanceof R3Error && error.code === 'no-space')) throw error;
-    const { message, boundary, code } = error;
-    const { checkpoint } = run.latestCheckpoint();
-    const kept =
-      checkpoint === null
+    const kept = (): string => {
+      const { checkpoint } = run.latestCheckpoint();
+      return checkpoint === null
         ? 'The run has no checkpoint yet and will start over'
         : `The run is kept up to step ${checkpoint.step}`;
-    throw new R3Error(
-      boundary,
-      code,
-      `${message}. ${kept}; when that is mended, go on with: r3 train --resume ${run.directory}`,
-      { cause: error },
-    );
+    };
+    throw withWayOn(error, kept, `r3 train --resume ${run.directory}`);
   } finally {
     run.close();
   }
@@ -403,7 +398,7 @@ async function collectFailures(
     // Whenever they were mined: here they are what training begins from.
     const failures = loadFailures(file, player.task, player.engine.capabilities());
     for (const failure of failures) delete failure.minedAt;
-    return { failures, attempts: 0, passed: 0, unscored: 0, error: null, counted: false };
+    return { failures, attempts: 0, passed: 0, unscored: 0, error: null, leftOut: [], counted: false };
   }
   // Where failures are only looked at by the audit, some do.
   const needed = usesFailures(options) ? problems : problems.slice(0, audited ? AUDIT_PROBLEMS : 0);
@@ -413,6 +408,7 @@ async function collectFailures(
     seed: options.seed,
     onProgress: (done, failures) => progress.update(done, { failures }),
   });
+  for (const line of leftOutLines(mined)) progress.log(line);
   progress.end();
   explainFew(mined, options);
   return { ...mined, counted: true };

@@ -25,12 +25,11 @@ const LOCAL: Record<string, Partial<LocalEngineOptions> & { thread?: boolean }> 
   },
 };
 for (const [name, options] of Object.entries(LOCAL)) {
-  const { lora, ...plain } = options;
   describeEngine({
     name,
     open: () => openLocalEngine({ model: MODEL, threads: 1, ...options }),
-    openSampler: () => openLocalEngine({ model: MODEL, threads: 1, ...plain, trainable: false }),
-    openSaved: (model) => openLocalEngine({ threads: 1, ...plain, model }),
+    openSampler: () => openLocalEngine({ model: MODEL, threads: 1, ...options, trainable: false }),
+    openSaved: (model) => openLocalEngine({ threads: 1, ...options, model }),
     promises: BITS,
   });
 }

@@ -21,7 +21,7 @@ export type ErrorCode =
   | 'not-found' // a repository, revision or file that the hub does not have
   | 'no-access' // a private or gated repository, or a token that is refused
   | 'no-network' // a server that cannot be reached or keeps failing
-  | 'incomplete' // a call that stands on one before it, which failed
+  | 'incomplete' // work that stands on other work, which failed
   | 'cancelled';
 
 export class R3Error extends Error {

@@ -90,6 +90,16 @@ export interface Episode<P extends Problem = Problem> {
   hint?: Hint;
 }
 
+/** A group without episodes: the engine failed on one of its requests. It has no score, and nobody counts it as failed. */
+export interface LeftOut<P extends Problem = Problem> {
+  step: number;
+  /** As of an episode. */
+  group: string;
+  problem: P;
+  /** What the engine said. */
+  error: string;
+}
+
 /** Every retry of an episode: after the same reflection, and of later rounds. */
 export function retriesOf({ retry, score, otherRetries = [], laterRounds = [] }: Episode): {
   retry: Written;

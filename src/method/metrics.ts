@@ -92,7 +92,7 @@ export function hintWarnings(before: number, after: number): string[] {
 }
 
 /**
- * What a reader of a run must not miss, from its metrics alone: episodes that were not judged; KL above 0.3 over the
+ * What a reader of a run must not miss, from its metrics alone: episodes that were not judged; groups that were left out; KL above 0.3 over the
  * last ten steps; hints less true over the last ten steps than over the first ten, by more than 5 points. Rows hold `kl`
  * and what `stepMetrics` gives.
  */
@@ -103,10 +103,12 @@ export function runWarnings(rows: readonly Readonly<Record<string, unknown>>[]):
   const before = meanOf(first, 'hint/trueOfHints');
   const after = meanOf(last, 'hint/trueOfHints');
   const unscored = meanOf(rows, 'unscored');
+  const leftOut = rows.reduce((sum, row) => sum + Number(row['groups/leftOut'] ?? 0), 0);
   return [
     ...(unscored > 0
       ? [`${percent(unscored)} of the episodes were not judged and left out: the verifier failed on them.`]
       : []),
+    ...(leftOut > 0 ? [`${leftOut} groups were left out: the engine failed on one of their requests.`] : []),
     ...klWarnings(meanOf(last, 'kl')),
     ...hintWarnings(before, after),
   ];

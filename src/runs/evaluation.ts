@@ -123,7 +123,7 @@ function openLocked(directory: string, config: StoredConfig, unlock: () => void)
   }
 }
 
-/** Rows by measurement and part, in the order in which they were kept. */
+/** Rows by measurement and part, in the order of their places. */
 function makeStore(rows: Iterable<KeptRow>): {
   add(row: KeptRow): void;
   partsOf(key: MeasurementKey): Parts;
@@ -139,7 +139,12 @@ function makeStore(rows: Iterable<KeptRow>): {
     measurements.set(name, found);
     return found;
   };
-  const add = (row: KeptRow): void => void (partsOf(row)[row.part] as KeptRow[]).push(row);
+  const add = (row: KeptRow): void => {
+    const part = partsOf(row)[row.part] as KeptRow[];
+    // Almost always the last: only a row that was missing for a while comes after later ones.
+    const after = part.findLastIndex(({ place }) => place < row.place);
+    part.splice(after + 1, 0, row);
+  };
   for (const row of rows) add(row);
   return { add, partsOf };
 }

@@ -4,7 +4,7 @@
  * Readers get the episodes back one by one, each with all it needs. A line of an older shape is refused by name.
  */
 import { R3Error, assert } from '../lib/errors.ts';
-import type { Episode } from '../method/episode.ts';
+import type { Episode, LeftOut } from '../method/episode.ts';
 
 /** Version 1 was a line for each episode; 2 had no score of the attempt. */
 const VERSION = 3;
@@ -23,6 +23,8 @@ export interface GroupRecord {
   attempt?: Episode['attempt'];
   attemptScore?: Episode['attemptScore'];
   episodes: (Omit<Episode, Shared | Attempt> & Partial<Pick<Episode, Attempt>>)[];
+  /** Why there are no episodes: what the engine said when it failed on the group. */
+  error?: string;
 }
 
 /** `episodes`: at least one, all of one group. */
@@ -52,6 +54,11 @@ export function groupRecord(episodes: readonly Episode[]): GroupRecord {
       advantage,
     })),
   };
+}
+
+/** A group that was left out stands in the log by name, without episodes. */
+export function leftOutRecord({ step, group, problem, error }: LeftOut): GroupRecord {
+  return { version: VERSION, step, group, problem, episodes: [], error };
 }
 
 /** Throws R3Error `mismatch` for a line of another version; `where` names the file. */

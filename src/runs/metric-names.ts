@@ -43,6 +43,12 @@ export const METRIC_NAMES: readonly MetricName[] = [
   { name: 'groups/allFail', unit: 'share', meaning: 'groups in which no retry passed' },
   { name: 'groups/unscored', unit: 'share', meaning: 'groups without a scored episode' },
   {
+    name: 'groups/leftOut',
+    unit: 'count',
+    meaning:
+      'groups that are not among them: the engine failed on one of their requests; absent where there is none',
+  },
+  {
     name: 'trainedTokens',
     unit: 'tokens',
     meaning: 'trained positions of the sequences, those that a mask leaves out included',

@@ -41,9 +41,9 @@ import {
 import { isObject } from '../lib/json.ts';
 import { openJsonl, readJsonl, stringifyRecord } from '../lib/jsonl.ts';
 import type { JsonlFile } from '../lib/jsonl.ts';
-import type { Episode, Failure, Written } from '../method/episode.ts';
+import type { Episode, Failure, LeftOut, Written } from '../method/episode.ts';
 import { runEnvironment } from './environment.ts';
-import { episodesOf, groupRecord } from './group-record.ts';
+import { episodesOf, groupRecord, leftOutRecord } from './group-record.ts';
 import { checkUnlocked, isLock, takeLock } from '../lib/lock.ts';
 
 const VERSION = 1;
@@ -88,6 +88,8 @@ export interface Run {
   appendMetrics(row: StepRow): void;
   /** The episodes of one group. */
   appendGroup(episodes: readonly Episode[]): void;
+  /** A group that has none. */
+  appendLeftOut(group: LeftOut): void;
   appendFailures(failures: readonly Failure[]): void;
   appendTimings(row: StepRow): void;
   /** One line of log.txt, with the time of day. */
@@ -282,6 +284,7 @@ function makeRun(
     },
     appendMetrics: (row) => logs.metrics.append(row),
     appendGroup: (episodes) => logs.episodes.append(groupRecord(episodes.map(shortened))),
+    appendLeftOut: (group) => logs.episodes.append(leftOutRecord(group)),
     appendFailures: (failures) =>
       failures.forEach((failure) =>
         logs.failures.append({ ...failure, attempt: shortenedWritten(failure.attempt) }),
