@@ -21,6 +21,8 @@ export interface TrainOptions extends Choices {
   adam: { beta1: number; beta2: number; epsilon: number; weightDecay: number; maxGradNorm: number };
   /** Updates from one step's episodes (TRL's num_iterations). */
   numIterations: number;
+  /** How many steps ahead episodes are sampled, from older weights than those that they train. 0: none. */
+  maxStaleness: number;
   loss: LossOptions;
   advantages: AdvantageOptions;
   /** The control: rewards permuted within each group. */
@@ -29,6 +31,9 @@ export interface TrainOptions extends Choices {
   checkpointEvery: number;
   keepCheckpoints: number;
 }
+
+/** How stale episodes are corrected where nothing else is asked for: each token's ratio, up to 2. */
+export const STALE_CORRECTION = { mode: 'token_truncate', clipMin: null, clipMax: 2 } as const;
 
 /** The paper's values where it states them (`learningRate`, `beta`, schedule, 256 episodes a step), TRL's elsewhere. */
 export function defaultTrainOptions(): TrainOptions {
@@ -40,6 +45,7 @@ export function defaultTrainOptions(): TrainOptions {
     schedule: { kind: 'cosine', warmupSteps: 3, flatSteps: 0, floor: 0 },
     adam: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
     numIterations: 1,
+    maxStaleness: 0,
     loss: defaultLossOptions(),
     advantages: defaultAdvantageOptions(),
     shuffleRewards: false,
@@ -66,6 +72,7 @@ export function checkTrainOptions(
       refuse('told', `failed with the method ${method}, which asks for no reflection`, told);
     if (dropAttempt === true) refuse('drop-attempt', `none with the method ${method}`, 'it');
   }
+  checkStaleness(options);
   const { loss, advantages: estimator } = defaultTrainOptions();
   if (method === 'rejection-sampling') {
     const ignored = [...changedNames(options.loss, loss), ...changedNames(options.advantages, estimator)][0];
@@ -77,6 +84,20 @@ export function checkTrainOptions(
   // What passed is what is distilled: the control would learn from true rewards after all.
   if (options.distillationRate !== null && options.shuffleRewards)
     refuse('shuffle-rewards', 'none with a distillation-rate, which takes what passed', 'it');
+}
+
+/** Stale episodes are trained on with the ratio of the current weights to those that sampled, or not at all. */
+function checkStaleness({ maxStaleness, loss, method, distillationRate }: TrainOptions): void {
+  const why =
+    method === 'rejection-sampling'
+      ? `with the method ${method}, whose loss knows no ratio to the weights that sampled`
+      : distillationRate !== null
+        ? 'with a distillation-rate, whose loss knows no ratio to the weights that sampled'
+        : loss.importanceSamplingCorrection === null
+          ? 'without an importance-sampling-mode, which corrects for the weights that sampled'
+          : undefined;
+  if (maxStaleness === 0 || why === undefined) return;
+  throw new R3Error('config', 'bad-option', `max-staleness: expected 0 ${why}, got ${maxStaleness}`);
 }
 
 /** The options whose values differ. */

@@ -11,11 +11,12 @@
  */
 import { join } from 'node:path';
 import type { Engine } from './engine/engine.ts';
-import { makeEpisodeSource, type EpisodeSource, type Material } from './episode-source.ts';
+import { makeEpisodeSource, type Material } from './episode-source.ts';
 import type { SourceState } from './failure-source.ts';
 import { requireMost } from './left-out.ts';
 import { distil, learn, rewardedSequences, setAdvantages } from './learn.ts';
 import { R3Error } from './lib/errors.ts';
+import { makeLookahead, type AheadState, type Lookahead } from './lookahead.ts';
 import type { Episode, Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import { firstTryMetrics, stepMetrics } from './method/metrics.ts';
@@ -43,6 +44,8 @@ const ENGINE_STATE = 'engine';
 /** What a checkpoint holds of the loop. */
 export interface LoopState {
   source: SourceState;
+  /** Where steps are sampled ahead. */
+  ahead?: AheadState;
 }
 
 const START: LoopState = { source: { position: 0, minedAt: 0 } };
@@ -74,17 +77,22 @@ export async function train<P extends Problem>(
   // A set that is mined anew may be smaller: the model has got better.
   if (checkpoint === null) requireEnough(material, options);
   else await engine.loadState(join(checkpoint.directory, ENGINE_STATE));
-  const { source: state } = (checkpoint?.state ?? START) as LoopState;
-  const source = makeEpisodeSource(player, material, options, state, (mined) => run.appendFailures(mined));
-
+  const state = (checkpoint?.state ?? START) as LoopState;
   let step = checkpoint?.step ?? 0;
+  const source = makeEpisodeSource(player, material, options, state.source, (mined) =>
+    run.appendFailures(mined),
+  );
+  const lookahead = makeLookahead(engine, source, options, step, state.ahead);
+
   while (step < options.steps) {
-    const report = await trainStep(run, player, source, options, step);
+    const report = await trainStep(run, player, lookahead, options, step);
     step++;
     controls.onStep?.(report);
     const stopping = controls.signal?.aborted === true;
     if (step === options.steps || stopping || step % options.checkpointEvery === 0) {
-      await saveCheckpoint(run, engine, step, { source: source.state() });
+      const ahead = await lookahead.state();
+      const now = { source: source.state(), ...(ahead === undefined ? {} : { ahead }) };
+      await saveCheckpoint(run, engine, step, now);
       run.pruneCheckpoints(options.keepCheckpoints);
     }
     if (stopping) break;
@@ -112,12 +120,12 @@ export function requireEnough(
 async function trainStep<P extends Problem>(
   run: Run,
   player: Player<P>,
-  source: EpisodeSource<P>,
+  lookahead: Lookahead<P>,
   options: TrainOptions,
   step: number,
 ): Promise<StepReport> {
   const started = performance.now();
-  const { played, firstTries, leftOut } = await source.play(step);
+  const { played, firstTries, leftOut } = await lookahead.take(step);
   const episodes = played.map(({ episode }) => episode);
   const groups = groupsOf(episodes);
   requireMost(
@@ -130,8 +138,9 @@ async function trainStep<P extends Problem>(
 
   const learningRate = learningRateAt(options.schedule, options.learningRate, step, options.steps);
   const trained = rewardedSequences(played);
-  const metrics = await learn(player, trained, options, learningRate);
-  const distilled = await distil(player, played, options);
+  const learner = { ...player, engine: lookahead.engine };
+  const metrics = await learn(learner, trained, options, learningRate);
+  const distilled = await distil(learner, played, options);
   const ended = performance.now();
 
   const trainedTokens = trained.reduce((sum, { datum }) => sum + datum.positions.length, 0);

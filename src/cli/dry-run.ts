@@ -87,12 +87,17 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
       `${tokens.trained}, with shared prefixes once (prompts of ${PROMPT_TOKENS})`,
     ],
     ['tokens in one pass', `${plan.tokensKept}, or ${plan.tokensRecomputed} with layers computed again`],
+    ...(options.maxStaleness === 0 ? [] : [aheadRow(options)]),
     ['checkpoint, two are kept', bytesText(12 * plan.trainedParameters)],
     ...memoryRows(plan),
     ['seconds per step, turns at their longest', seconds.toPrecision(2)],
     [`for all ${options.steps} steps, the same`, durationText(seconds * options.steps)],
   ];
   printLine(io, renderTable(['', 'needed'], rows));
+}
+
+function aheadRow({ maxStaleness }: TrainOptions): [string, string] {
+  return ['steps sampled ahead', `${maxStaleness}; checkpoints hold their episodes too`];
 }
 
 function groupsText({ method, failuresPerStep, reflectionsPerFailure }: TrainOptions): string {

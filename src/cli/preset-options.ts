@@ -1,9 +1,11 @@
 /** Presets on the command line: what one sets where a person does not, and where each value came from. */
 import type { Command } from 'commander';
 import { PRESETS, type Preset } from '../method/presets.ts';
+import { STALE_CORRECTION } from '../train-options.ts';
 import { choice, usageError } from './options.ts';
 
 const FROM_PRESET = 'preset';
+const FROM_STALENESS = 'with --max-staleness';
 
 export function presetOption(): ReturnType<typeof choice> {
   return choice(
@@ -33,7 +35,21 @@ export function applyPreset(command: Command, { values }: Preset): void {
   }
 }
 
-/** For each option that has a value: `given`, `default`, or the preset and how sure it is, `paper, stated`. */
+/** Episodes that are sampled ahead are corrected for unless the command line or a preset says how, or that they are not. */
+export function applyStaleness(command: Command): void {
+  if (command.getOptionValue('maxStaleness') === 0) return;
+  const { mode, clipMax } = STALE_CORRECTION;
+  const isDefault = (attribute: string): boolean => command.getOptionValueSource(attribute) === 'default';
+  if (!isDefault('importanceSamplingMode')) return;
+  command.setOptionValueWithSource('importanceSamplingMode', mode, FROM_STALENESS);
+  if (isDefault('importanceSamplingClipMax'))
+    command.setOptionValueWithSource('importanceSamplingClipMax', clipMax, FROM_STALENESS);
+}
+
+/**
+ * For each option that has a value: `given`, `default`, `with --max-staleness`, or the preset and how sure it is,
+ * `paper, stated`.
+ */
 export function sourcesOf(command: Command, preset: Preset | undefined): Record<string, string> {
   const sources: Record<string, string> = {};
   for (const option of command.options.filter(({ negate }) => !negate)) {
@@ -48,7 +64,9 @@ export function sourcesOf(command: Command, preset: Preset | undefined): Record<
         ? `${preset.name}, ${value.standing}`
         : source === 'cli'
           ? 'given'
-          : 'default';
+          : source === FROM_STALENESS
+            ? FROM_STALENESS
+            : 'default';
   }
   return sources;
 }

@@ -54,6 +54,7 @@ export interface TrainFlags
   audit: boolean;
   steps: number;
   numIterations: number;
+  maxStaleness: number;
   shuffleRewards?: boolean;
   checkpointEvery: number;
   seed: number;
@@ -81,6 +82,7 @@ const trainSchema = z.strictObject({
   seed: z.int(),
   steps: count,
   numIterations: count,
+  maxStaleness: z.int().min(0).default(0),
   learningRate: share,
   schedule: z.strictObject({
     kind: z.enum(['constant', 'linear', 'cosine']),
@@ -186,6 +188,7 @@ export function trainOptionsOf(flags: TrainFlags): TrainOptions {
       seed: flags.seed,
       steps: flags.steps,
       numIterations: flags.numIterations,
+      maxStaleness: flags.maxStaleness,
       loss: lossOptionsOf(flags),
       advantages: advantageOptionsOf(flags),
       shuffleRewards: flags.shuffleRewards ?? false,
@@ -210,6 +213,8 @@ const OPTION_NAMES = [
   'first-attempts',
   'zero-variance',
   'distillation-rate',
+  'max-staleness',
+  'importance-sampling-mode',
   'told',
   'drop-attempt',
   'shuffle-rewards',

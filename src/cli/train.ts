@@ -40,7 +40,7 @@ import {
   seed,
   usageError,
 } from './options.ts';
-import { applyPreset, findPreset, presetOption, sourcesOf } from './preset-options.ts';
+import { applyPreset, applyStaleness, findPreset, presetOption, sourcesOf } from './preset-options.ts';
 import type { Progress } from './progress.ts';
 import { warningsOfRun } from './reading.ts';
 import { writeRunReport } from './report-data.ts';
@@ -109,11 +109,19 @@ export function define(command: Command, io: Io): void {
       ),
     )
     .addOption(seed('the same seed and options give the same run, to the byte').default(defaults.seed));
-  addChoiceOptions(command.optionsGroup('The method (docs/training.md):')).addOption(
-    integer('--num-iterations <n>', "updates from each step's episodes", { min: 1 }).default(
-      defaults.numIterations,
-    ),
-  );
+  addChoiceOptions(command.optionsGroup('The method (docs/training.md):'))
+    .addOption(
+      integer('--num-iterations <n>', "updates from each step's episodes", { min: 1 }).default(
+        defaults.numIterations,
+      ),
+    )
+    .addOption(
+      integer(
+        '--max-staleness <n>',
+        'steps that are sampled ahead while others train, from older weights; their ratio is corrected for (--importance-sampling-mode)',
+        { min: 0 },
+      ).default(defaults.maxStaleness),
+    );
   command.option(
     '--shuffle-rewards',
     'the control: rewards permuted within each group, so that nothing can be learned',
@@ -140,6 +148,7 @@ export function define(command: Command, io: Io): void {
     }
     const preset = given.preset === undefined ? undefined : findPreset(given.preset);
     if (preset !== undefined) applyPreset(command, preset);
+    applyStaleness(command);
     const flags = command.opts<TrainFlags>();
     const sources = sourcesOf(command, preset);
     refuseMining(command, flags);
@@ -279,13 +288,17 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
         material = audited;
         await begin(run, audited, engine, config.train);
       } else {
-        const { minedAt } = (checkpoint.state as LoopState).source;
+        const { source, ahead } = checkpoint.state as LoopState;
         const all = usesFailures(config.train)
           ? loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities())
           : [];
-        const failures = all.filter((failure) => (failure.minedAt ?? 0) === minedAt);
+        const failures = all.filter((failure) => (failure.minedAt ?? 0) === source.minedAt);
         material = { failures, problems: await problemsOf(config, task) };
-        progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}`);
+        const replayed =
+          ahead === undefined || ahead.steps.length === 0
+            ? ''
+            : `; the episodes of ${ahead.steps.length} steps were sampled before the stop and are trained on as they are`;
+        progress.log(`resuming ${directory} at step ${checkpoint.step} of ${config.train.steps}${replayed}`);
       }
       await finish(run, playerOn(engine), material, config, progress, flags, io);
     });

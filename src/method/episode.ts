@@ -85,6 +85,8 @@ export interface Episode<P extends Problem = Problem> {
   reward: number | null;
   /** null when the episode is not trained. */
   advantage: number | null;
+  /** Updates of the weights between those that sampled it and its training, where steps are sampled ahead. */
+  staleness?: number;
   /** The task's own name for the kind of reflection, and whether its hint is true, where the task can tell. */
   kind?: string;
   hint?: Hint;

@@ -32,6 +32,8 @@ export function stepMetrics(episodes: readonly Episode[]): Record<string, number
     metrics['groups/unscored'] = share('unscored');
   }
   if (episodes.length === 0) return metrics;
+  const { staleness } = episodes[0] as Episode;
+  if (staleness !== undefined) metrics['staleness'] = staleness;
 
   const rewards = episodes.map((episode) => episode.reward).filter((reward) => reward !== null);
   if (rewards.length > 0) {

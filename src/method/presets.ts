@@ -165,6 +165,12 @@ const paper: Preset = {
       source: 'TRL 0.15 makes one update per batch.',
     },
     {
+      option: 'max-staleness',
+      value: 0,
+      standing: 'inferred',
+      source: 'TRL 0.15 samples each batch from the weights that it then updates.',
+    },
+    {
       option: 'scale-rewards',
       value: 'group',
       standing: 'inferred',

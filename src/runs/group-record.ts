@@ -10,7 +10,7 @@ import type { Episode, LeftOut } from '../method/episode.ts';
 const VERSION = 3;
 
 /** What all episodes of a group have in common. */
-type Shared = 'version' | 'step' | 'group' | 'problem';
+type Shared = 'version' | 'step' | 'group' | 'problem' | 'staleness';
 
 type Attempt = 'attempt' | 'attemptScore';
 
@@ -19,6 +19,8 @@ export interface GroupRecord {
   step: number;
   group: string;
   problem: Episode['problem'];
+  /** The same for all episodes of a group. */
+  staleness?: number;
   /** Once, where all episodes of the group follow one attempt; else each episode has its own. */
   attempt?: Episode['attempt'];
   attemptScore?: Episode['attemptScore'];
@@ -31,7 +33,7 @@ export interface GroupRecord {
 export function groupRecord(episodes: readonly Episode[]): GroupRecord {
   const [first] = episodes;
   assert(first, 'a group without an episode');
-  const { step, group, problem, attempt, attemptScore } = first;
+  const { step, group, problem, staleness, attempt, attemptScore } = first;
   const ids = attempt.tokens.join(' ');
   const isShared = episodes.every((episode) => episode.attempt.tokens.join(' ') === ids);
   return {
@@ -39,6 +41,7 @@ export function groupRecord(episodes: readonly Episode[]): GroupRecord {
     step,
     group,
     problem,
+    ...(staleness === undefined ? {} : { staleness }),
     ...(isShared ? { attempt, attemptScore } : {}),
     episodes: episodes.map(({ index, reflection, retry, score, reward, advantage, kind, hint, ...own }) => ({
       index,

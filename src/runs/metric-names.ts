@@ -49,6 +49,11 @@ export const METRIC_NAMES: readonly MetricName[] = [
       'groups that are not among them: the engine failed on one of their requests; absent where there is none',
   },
   {
+    name: 'staleness',
+    unit: 'count',
+    meaning: 'updates of the weights since the episodes were sampled; only with `--max-staleness`',
+  },
+  {
     name: 'trainedTokens',
     unit: 'tokens',
     meaning: 'trained positions of the sequences, those that a mask leaves out included',
