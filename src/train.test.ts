@@ -13,7 +13,7 @@ import { createRun, openRun, readRun, type Run } from './runs/run.ts';
 import { countdown, type CountdownProblem } from './tasks/countdown.ts';
 import { generateProblems } from './tasks/countdown-generator.ts';
 import { requireEnough, saveCheckpoint, train } from './train.ts';
-import { defaultTrainOptions, type TrainOptions } from './train-options.ts';
+import { defaultTrainOptions, STALE_CORRECTION, type TrainOptions } from './train-options.ts';
 
 const problems = generateProblems({ count: 40, split: 'rl', numbers: 3, seed: 5 });
 const directory = mkdtempSync(join(tmpdir(), 'train-'));
@@ -49,6 +49,10 @@ const CHOICES: Record<string, Partial<TrainOptions> & { player?: Partial<PlayerO
   'GSPO, leave-one-out': {
     loss: { ...options.loss, importanceSamplingLevel: 'sequence' },
     advantages: { ...options.advantages, estimator: 'rloo' },
+  },
+  'steps sampled ahead': {
+    maxStaleness: 1,
+    loss: { ...options.loss, importanceSamplingCorrection: STALE_CORRECTION },
   },
   distillation: { distillationRate: 1e-4 },
   'the attempt dropped': { player: { dropAttempt: true }, trainTokens: 'both' },

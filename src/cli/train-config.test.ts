@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { expect, test } from 'vitest';
 import { START_MODEL, quickstartTrainOptions } from '../quickstart.ts';
-import { defaultTrainOptions } from '../train-options.ts';
+import { defaultTrainOptions, STALE_CORRECTION } from '../train-options.ts';
 import type { Io } from './io.ts';
-import { applyPreset, findPreset, sourcesOf } from './preset-options.ts';
+import { applyPreset, applyStaleness, findPreset, sourcesOf } from './preset-options.ts';
 import { playerOptions } from './session.ts';
 import {
   dataOf,
@@ -90,6 +90,7 @@ test('each flag of the loop has its place in the options', () => {
     seed: 9,
     steps: 10,
     numIterations: 2,
+    maxStaleness: 0,
     method: 'reflect',
     trainTokens: 'both',
     firstAttempts: 'refreshed',
@@ -143,6 +144,33 @@ test('an option that another makes void is refused, by its flag', () => {
     /^--epsilon-high: expected an explicit cap .* --loss-type 'cispo'/,
   );
   expect(refusal('--loss-type dr_grpo --max-completion-length 9')).toBe('accepted');
+});
+
+test('episodes that are sampled ahead are corrected for, or refused', () => {
+  const ahead = (more: string): { loss: object; sources: Record<string, string> } => {
+    const { command } = parsed(`--max-staleness 2 ${more}`);
+    applyStaleness(command);
+    const { loss } = trainOptionsOf(command.opts<TrainFlags>());
+    return { loss, sources: sourcesOf(command, undefined) };
+  };
+  const { loss, sources } = ahead('');
+  expect(loss).toMatchObject({ importanceSamplingCorrection: STALE_CORRECTION });
+  expect(sources).toMatchObject({
+    'max-staleness': 'given',
+    'importance-sampling-mode': 'with --max-staleness',
+  });
+  expect(
+    ahead('--importance-sampling-mode sequence_mask --importance-sampling-clip-max 3').loss,
+  ).toMatchObject({
+    importanceSamplingCorrection: { mode: 'sequence_mask', clipMin: null, clipMax: 3 },
+  });
+  expect(() => ahead('--importance-sampling-mode none')).toThrow(
+    /^--max-staleness: expected 0 without an --importance-sampling-mode, .* got 2$/,
+  );
+  expect(() => ahead('--distillation-rate 1e-5')).toThrow(
+    /^--max-staleness: expected 0 with a --distillation-rate/,
+  );
+  expect(() => ahead('--method rejection-sampling')).toThrow(/^--max-staleness: expected 0 with the method/);
 });
 
 test('data has absolute paths, and problems wherever the method attempts them', () => {
