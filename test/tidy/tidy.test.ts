@@ -45,6 +45,8 @@ const LOOPS = new Set([
   'mine',
   'evaluate',
   'collect',
+  'left-out',
+  'lookahead',
   'player',
   'chat-player',
   'audit',
