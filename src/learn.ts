@@ -14,7 +14,7 @@ import { passed, retriesOf, type Episode, type Problem } from './method/episode.
 import { crossEntropyLoss, policyLoss } from './method/loss.ts';
 import type { LossBatch } from './method/loss-batch.ts';
 import type { Player } from './player.ts';
-import type { TrainOptions } from './train-options.ts';
+import { usesReference, type TrainOptions } from './train-options.ts';
 
 /** Above the steps of a run, which are streams too. */
 const SHUFFLE_STREAM = 0x40000002;
@@ -74,7 +74,7 @@ export async function learn(
   const datums = trained.map(({ datum }) => datum);
   const isSupervised = options.method === 'rejection-sampling';
   const referenceLogprobs =
-    options.loss.beta > 0 && !isSupervised
+    usesReference(options)
       ? await engine.logprobs(datums, { temperature, weights: 'reference' })
       : undefined;
   referenceLogprobs?.forEach((logprobs, i) => noteReference(trained[i] as Rewarded, logprobs));

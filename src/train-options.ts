@@ -107,6 +107,16 @@ function changedNames<T extends object>(options: T, defaults: T): string[] {
   );
 }
 
+/** Whether the loss compares with the start model. */
+export function usesReference({ method, loss }: Pick<TrainOptions, 'method' | 'loss'>): boolean {
+  return loss.beta > 0 && method !== 'rejection-sampling';
+}
+
+/** Whether steps take failures from a set that was mined before them. */
+export function usesFailures(options: Pick<Choices, 'method' | 'firstAttempts'>): boolean {
+  return !samplesProblems(options) && options.firstAttempts !== 'on-policy';
+}
+
 /** Whether a step starts from problems instead of failures. */
 export function samplesProblems({ method }: Pick<Choices, 'method'>): boolean {
   return method === 'attempts' || method === 'rejection-sampling';

@@ -23,7 +23,7 @@ import { firstTryMetrics, stepMetrics } from './method/metrics.ts';
 import type { Player } from './player.ts';
 import type { Run } from './runs/run.ts';
 import { learningRateAt } from './schedule.ts';
-import { checkTrainOptions, samplesProblems, type TrainOptions } from './train-options.ts';
+import { checkTrainOptions, usesFailures, type TrainOptions } from './train-options.ts';
 
 export interface StepReport {
   step: number;
@@ -106,9 +106,7 @@ export function requireEnough(
   options: TrainOptions,
 ): void {
   const [name, items] =
-    samplesProblems(options) || options.firstAttempts === 'on-policy'
-      ? ['problems', problems]
-      : ['failures', failures];
+    usesFailures(options) ? ['failures', failures] : ['problems', problems];
   if (items.length >= options.failuresPerStep) return;
   throw new R3Error(
     'config',

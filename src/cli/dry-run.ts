@@ -9,7 +9,8 @@ import { planMemory } from '../engine/local/memory.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { readJsonl } from '../lib/jsonl.ts';
 import type { PlayerOptions } from '../player.ts';
-import type { TrainOptions } from '../train-options.ts';
+import { requireEnough } from '../train.ts';
+import { usesFailures, usesReference, type TrainOptions } from '../train-options.ts';
 import { printLine, type Io } from './io.ts';
 import { bytesText, memoryRows } from './memory.ts';
 import { loraOf, usageError } from './options.ts';
@@ -67,7 +68,7 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
   const plan = planMemory(config, {
     dtype: flags.dtype,
     training,
-    reference: options.loss.beta > 0,
+    reference: usesReference(options),
     workload: {
       sampledTokens: options.failuresPerStep * PROMPT_TOKENS + tokens.sampled,
       trainedTokens: tokens.trained,
@@ -129,12 +130,19 @@ const NOT_PLANNED = new Set(['dry-run', 'debug', 'json', 'preset']);
 async function dataRows(flags: TrainFlags, options: TrainOptions): Promise<[string, string][]> {
   const { task: name, failures, problems, limit } = flags;
   if (failures !== undefined || problems !== undefined) dataOf(flags, options);
-  if (failures !== undefined) return [['failures', String([...readJsonl(failures)].length)]];
-  if (problems === undefined || name === undefined)
-    return [['problems to mine', 'not given: --task and --problems']];
+  if (failures !== undefined) {
+    const rows = [...readJsonl(failures)];
+    requireEnough({ failures: rows, problems: [] }, options);
+    return [['failures', String(rows.length)]];
+  }
+  const mined = usesFailures(options);
+  if (problems === undefined) return [['problems', `not given: --problems${mined ? ' or --failures' : ''}`]];
+  if (name === undefined) return [['problems', 'not read: --task is not given']];
   const { task } = await findTask(name, undefined, flags.prompts);
-  const count = (await loadTaskProblems(task, problems, limit)).length;
-  return [['problems', `${count}, ${options.mining.samples} attempts at each to mine failures`]];
+  const rows = await loadTaskProblems(task, problems, limit);
+  if (!mined) requireEnough({ failures: [], problems: rows }, options);
+  const mining = mined ? `, ${options.mining.samples} attempts at each to mine failures` : '';
+  return [['problems', `${rows.length}${mining}`]];
 }
 
 /** Every turn as long as it may be. */
@@ -179,7 +187,7 @@ function notCounted({ firstAttempts, zeroVariance, distillationRate, refreshEver
 async function estimateSeconds(
   parameters: number,
   { sampled, trained }: StepTokens,
-  { loss: { beta }, numIterations }: TrainOptions,
+  options: TrainOptions,
   flags: TrainFlags,
   io: Io,
 ): Promise<number> {
@@ -192,9 +200,9 @@ async function estimateSeconds(
     const flops = 1e9 * ops.measurePeak(flags.dtype === 'int8' ? 'bf16' : flags.dtype, PEAK_SECONDS);
     const trainFlops = flags.lora === undefined ? TRAINED_FLOPS : FROZEN_FLOPS;
     const sampling = (FORWARD_FLOPS * parameters * sampled) / (SAMPLING_SHARE * flops);
-    const training = (numIterations * trainFlops * parameters * trained) / (TRAINING_SHARE * flops);
-    const reference = beta > 0 ? (FORWARD_FLOPS * parameters * trained) / (TRAINING_SHARE * flops) : 0;
-    return sampling + training + reference;
+    const training = (options.numIterations * trainFlops * parameters * trained) / (TRAINING_SHARE * flops);
+    const reference = (FORWARD_FLOPS * parameters * trained) / (TRAINING_SHARE * flops);
+    return sampling + training + (usesReference(options) ? reference : 0);
   } finally {
     ops.close();
   }

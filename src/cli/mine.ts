@@ -15,7 +15,7 @@ import { printJson, printLine, type Io } from './io.ts';
 import {
   addEngineOptions,
   addExamples,
-  addPlayerOptions,
+  addAttemptOptions,
   integer,
   seed,
   usageError,
@@ -61,7 +61,7 @@ export function define(command: Command, io: Io): void {
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
     .addOption(promptsOption())
     .addOption(seed('of sampling').default(1));
-  addEngineOptions(addPlayerOptions(addMiningOptions(command))).option(
+  addEngineOptions(addAttemptOptions(addMiningOptions(command))).option(
     '--json',
     'the counts as one line of JSON: {problems, attempts, passed, failures, leftOut, out}',
   );

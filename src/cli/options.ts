@@ -344,20 +344,27 @@ export interface PlayerFlags {
   maxReflectionTokens?: number;
 }
 
-/** How attempts, reflections and retries are sampled. */
-export function addPlayerOptions(command: Command): Command {
+const TURN_LIMIT = '(default: a quarter of the context, at most 512)';
+
+/** How attempts are sampled. */
+export function addAttemptOptions(command: Command): Command {
   // Greedy siblings are one reflection: there is nothing to learn from at temperature 0.
   addFilterOptions(
     command.addOption(
       real('--temperature <t>', 'divides the logits before sampling', { above: 0 }).default(1),
     ),
   );
-  const limit = '(default: a quarter of the context, at most 512)';
-  return command
+  return command.addOption(
+    integer('--max-attempt-tokens <n>', `longest attempt and retry, in tokens ${TURN_LIMIT}`, { min: 1 }),
+  );
+}
+
+/** How attempts, reflections and retries are sampled. */
+export function addPlayerOptions(command: Command): Command {
+  return addAttemptOptions(command)
     .addOption(
-      integer('--max-attempt-tokens <n>', `longest attempt and retry, in tokens ${limit}`, { min: 1 }),
+      integer('--max-reflection-tokens <n>', `longest reflection, in tokens ${TURN_LIMIT}`, { min: 1 }),
     )
-    .addOption(integer('--max-reflection-tokens <n>', `longest reflection, in tokens ${limit}`, { min: 1 }))
     .addOption(
       choice(
         '--told <what>',

@@ -99,6 +99,22 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
       '--failures takes all failures of a file: expected no option of mining, got --limit, --samples',
     ],
     [
+      'train --task countdown --model m --problems p --method attempts --samples 4 --max-reflection-tokens 9'.split(' '),
+      '--samples, --max-reflection-tokens: expected none with the method attempts, which mines nothing and reflects on nothing, got it',
+    ],
+    [
+      'train --task countdown --model m --problems p --method retries --max-reflection-tokens 9'.split(' '),
+      '--max-reflection-tokens: expected none with the method retries, which asks for no reflection, got it',
+    ],
+    [
+      'train --task countdown --model m --problems p --samples 1 --max-per-problem 5'.split(' '),
+      '--max-per-problem: expected at most the 1 attempts at each problem (--samples), got 5',
+    ],
+    [
+      ['mine', '--task', 'countdown', '--model', 'm', '--problems', 'p', '--out', 'o.jsonl', '--told', 'reason'],
+      "unknown option '--told'",
+    ],
+    [
       ['sft', '--model', 'models/start', '--init-seed', '1', '--data', 'd', '--out', 'o'],
       '--init-seed: expected a folder without weights, got models/start, which holds model.safetensors',
     ],

@@ -22,7 +22,7 @@ import { createRun, openRun, readRun, type Run } from '../runs/run.ts';
 import { openTensorboard } from '../runs/tensorboard.ts';
 import { stepFields } from '../step-fields.ts';
 import { requireEnough, saveCheckpoint, train, type LoopState } from '../train.ts';
-import { defaultTrainOptions, samplesProblems, type TrainOptions } from '../train-options.ts';
+import { defaultTrainOptions, samplesProblems, usesFailures, type TrainOptions } from '../train-options.ts';
 import { type Material } from '../episode-source.ts';
 import { addChoiceOptions } from './choice-options.ts';
 import { dryRun } from './dry-run.ts';
@@ -151,7 +151,7 @@ export function define(command: Command, io: Io): void {
     applyStaleness(command);
     const flags = command.opts<TrainFlags>();
     const sources = sourcesOf(command, preset);
-    refuseMining(command, flags);
+    refuseIdle(command, flags);
     if (flags.dryRun === true) await dryRun(flags, sources, io);
     else await startRun(flags, sources, io);
   });
@@ -172,13 +172,29 @@ function refuseOthers(command: Command): void {
 /** What says how failures are mined. */
 const MINING = ['--limit', '--samples', '--max-per-problem', '--keep-failures'];
 
-/** Failures from a file were mined before. */
-function refuseMining(command: Command, { failures, problems }: TrainFlags): void {
-  const mining = givenOptions(command).filter((name) => MINING.includes(name));
-  if (failures === undefined || problems !== undefined || mining.length === 0) return;
-  throw usageError(
-    `--failures takes all failures of a file: expected no option of mining, got ${mining.join(', ')}`,
-  );
+/** Options that would do nothing: of mining where nothing is mined, of reflections where none is written. */
+function refuseIdle(command: Command, flags: TrainFlags): void {
+  const { failures, problems, method, samples, maxPerProblem } = flags;
+  const given = givenOptions(command);
+  const mining = given.filter((name) => MINING.includes(name));
+  if (failures !== undefined && problems === undefined && mining.length > 0) {
+    throw usageError(
+      `--failures takes all failures of a file: expected no option of mining, got ${mining.join(', ')}`,
+    );
+  }
+  const idle = [
+    ...(samplesProblems(flags) ? mining.filter((name) => name !== '--limit') : []),
+    ...given.filter((name) => method !== 'reflect' && name === '--max-reflection-tokens'),
+  ];
+  if (idle.length > 0) {
+    const why = samplesProblems(flags) ? 'mines nothing and reflects on nothing' : 'asks for no reflection';
+    throw usageError(`${idle.join(', ')}: expected none with the method ${method}, which ${why}, got it`);
+  }
+  if (given.includes('--max-per-problem') && maxPerProblem > samples) {
+    throw usageError(
+      `--max-per-problem: expected at most the ${samples} attempts at each problem (--samples), got ${maxPerProblem}`,
+    );
+  }
 }
 
 /** Sources of what a run with failures from a file uses. */
@@ -425,11 +441,6 @@ async function collectFailures(
   progress.end();
   explainFew(mined, options);
   return { ...mined, counted: true };
-}
-
-/** Whether steps take failures from a set that was mined before them. */
-function usesFailures(options: TrainOptions): boolean {
-  return !samplesProblems(options) && options.firstAttempts !== 'on-policy';
 }
 
 /** Throws R3Error where mining says better than their number why there are too few failures. */
