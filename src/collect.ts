@@ -95,11 +95,11 @@ async function playAll<P extends Problem>(
   leaveOut: LeaveOut<P> | undefined,
 ): Promise<Played<P>[]> {
   const results = await Promise.all(groups.map(({ play }) => attempted(play)));
-  return groups.flatMap(({ play: _, ...group }, i) => {
+  return groups.flatMap(({ step, group, problem }, i) => {
     const result = results[i] as Played<P>[] | R3Error;
     if (!(result instanceof R3Error)) return result;
     if (leaveOut === undefined) throw result;
-    leaveOut({ ...group, error: result.message });
+    leaveOut({ step, group, problem, error: result.message });
     return [];
   });
 }

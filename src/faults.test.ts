@@ -174,7 +174,7 @@ describe.each([
 async function goOn(path: string, chosen: TrainOptions): Promise<void> {
   const run = openRun(join(directory, path));
   const { checkpoint } = run.resume();
-  const minedAt = (checkpoint?.state as { source: { minedAt: number } }).source.minedAt;
+  const minedAt = (checkpoint as { state: { source: { minedAt: number } } }).state.source.minedAt;
   const all = readFileSync(join(run.directory, 'failures.jsonl'), 'utf8').trim().split('\n');
   const present = all
     .map((line) => JSON.parse(line) as (typeof failures)[number])

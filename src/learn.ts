@@ -73,10 +73,9 @@ export async function learn(
   if (trained.length === 0) return {};
   const datums = trained.map(({ datum }) => datum);
   const isSupervised = options.method === 'rejection-sampling';
-  const referenceLogprobs =
-    usesReference(options)
-      ? await engine.logprobs(datums, { temperature, weights: 'reference' })
-      : undefined;
+  const referenceLogprobs = usesReference(options)
+    ? await engine.logprobs(datums, { temperature, weights: 'reference' })
+    : undefined;
   referenceLogprobs?.forEach((logprobs, i) => noteReference(trained[i] as Rewarded, logprobs));
   const batch: LossBatch = {
     advantages: trained.map((t) => t.advantage),

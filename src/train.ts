@@ -105,8 +105,7 @@ export function requireEnough(
   { failures, problems }: { failures: readonly unknown[]; problems: readonly unknown[] },
   options: TrainOptions,
 ): void {
-  const [name, items] =
-    usesFailures(options) ? ['failures', failures] : ['problems', problems];
+  const [name, items] = usesFailures(options) ? ['failures', failures] : ['problems', problems];
   if (items.length >= options.failuresPerStep) return;
   throw new R3Error(
     'config',

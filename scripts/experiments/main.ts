@@ -72,7 +72,7 @@ function armsNamed(experiment: string): Arm[] {
     return armsOf(experiment);
   } catch (error) {
     console.error(messageOf(error));
-    process.exit(2);
+    return process.exit(2);
   }
 }
 

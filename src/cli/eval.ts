@@ -360,9 +360,9 @@ async function begin(
 }
 
 /** How many of the problems a run has episodes of. */
-function countTrained(problems: readonly Problem[], run: string): number {
+function countTrained(problems: readonly Problem[], directory: string): number {
   const trained = new Set<string>();
-  for (const { problem } of readRun(run).episodes()) trained.add(problem.id);
+  for (const { problem } of readRun(directory).episodes()) trained.add(problem.id);
   return problems.filter(({ id }) => trained.has(id)).length;
 }
 

@@ -99,7 +99,9 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
       '--failures takes all failures of a file: expected no option of mining, got --limit, --samples',
     ],
     [
-      'train --task countdown --model m --problems p --method attempts --samples 4 --max-reflection-tokens 9'.split(' '),
+      'train --task countdown --model m --problems p --method attempts --samples 4 --max-reflection-tokens 9'.split(
+        ' ',
+      ),
       '--samples, --max-reflection-tokens: expected none with the method attempts, which mines nothing and reflects on nothing, got it',
     ],
     [
@@ -111,7 +113,19 @@ describe('a mistake in the command line is one line on stderr, and exit code 2:'
       '--max-per-problem: expected at most the 1 attempts at each problem (--samples), got 5',
     ],
     [
-      ['mine', '--task', 'countdown', '--model', 'm', '--problems', 'p', '--out', 'o.jsonl', '--told', 'reason'],
+      [
+        'mine',
+        '--task',
+        'countdown',
+        '--model',
+        'm',
+        '--problems',
+        'p',
+        '--out',
+        'o.jsonl',
+        '--told',
+        'reason',
+      ],
       "unknown option '--told'",
     ],
     [
