@@ -97,6 +97,14 @@ export const EXPERIMENTS: readonly Experiment[] = [
         untouched: 'function-calling',
       },
       {
+        name: 'both-countdown-long',
+        label: 'trained on Countdown, three times the steps',
+        start: 'both',
+        exhibit: 'countdown',
+        untouched: 'function-calling',
+        train: { steps: 3 * quick.steps },
+      },
+      {
         name: 'both-calls',
         label: 'trained on function calling',
         start: 'both',

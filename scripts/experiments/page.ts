@@ -15,6 +15,7 @@ problems that no setting was chosen on: the mean over runs, and the least and th
 start model and one seed of training and sampling. *Second* is a pass at the first try or at the retry after the model's own
 reflection; *over two* is how far it is above two independent attempts, *over equal* above as many as cost the same tokens,
 *over none* above a retry without a reflection; *writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.
+Some runs of seed 1 were measured when equal tokens were rounded to the nearest attempt: they do not count in *over equal*.
 Seconds of training were taken on a shared machine with other work on it: they order arms roughly, no more.
 `;
 
@@ -80,10 +81,7 @@ function startRows(results: readonly ArmResult[], which: string): string[] {
     spread(results, ({ summary }) => summary.before.secondTry.rate),
     spread(results, ({ summary }) => summary.greedy.before.secondTry.rate),
     spread(results, ({ summary: { before } }) => before.secondTry.rate - before.twoIndependent.rate),
-    spread(
-      results,
-      ({ summary: { before } }) => before.secondTry.rate - before.independentAtEqualTokens.rate,
-    ),
+    spread(results, (run) => overEqualTokens(run, 'before')),
     spread(
       results,
       ({ summary: { before } }) => before.secondTry.rate - before.secondTryWithoutReflection.rate,
@@ -96,10 +94,10 @@ type Rates = ArmResult['summary']['before'];
 type Interval = ArmResult['summary']['change']['secondTry'];
 
 /** A second try at the end of each of these, beside the own reflection's. */
-const CONTROLS: readonly { label: string; rate: (rates: Rates, empty: Rate) => number }[] = [
+const CONTROLS: readonly { label: string; rate: (rates: Rates, empty: Rate | undefined) => number }[] = [
   { label: 'own reflection', rate: ({ secondTry }) => secondTry.rate },
   { label: 'no reflection', rate: ({ secondTryWithoutReflection }) => secondTryWithoutReflection.rate },
-  { label: 'empty reflection', rate: (_, empty) => empty.rate },
+  { label: 'empty reflection', rate: (_, empty) => empty?.rate ?? Number.NaN },
   { label: 'a fixed text', rate: ({ afterFixedText }) => afterFixedText.rate },
   {
     label: "another problem's reflection",
@@ -120,7 +118,7 @@ function renderControls(arms: readonly Arm[], results: readonly ArmResult[]): st
     .map(({ label, runs }) => {
       const controls = CONTROLS.map(({ label: control, rate }) => {
         const at = (when: 'before' | 'after'): string =>
-          spread(runs, (run) => rate(run.summary[when], run.afterEmptyReflection[when]));
+          spread(runs, (run) => rate(run.summary[when], run.afterEmptyReflection?.[when]));
         return `| ${control} | ${at('before')} | ${at('after')} |`;
       });
       const read = (reading: keyof ArmResult['summary']['writerByReader']): string =>
@@ -143,7 +141,7 @@ On the failures of the start model, retries that pass.
 
 Runs whose own 95% interval is above zero: change of the second try ${above(({ secondTry }) => secondTry)}, greedy ${above(({ greedySecondTry }) => greedySecondTry)}, of
 the first try ${above(({ firstTry }) => firstTry)}; over two independent attempts ${above(({ overTwoIndependent }) => overTwoIndependent)}; written by the trained model ${above(({ writtenByTrained }) => writtenByTrained)}. As many
-independent attempts as cost the same tokens: ${spreadOf(runs.map((run) => run.attemptsAtEqualTokens.after))} after training.
+independent attempts as cost the same tokens: ${spreadOf(runs.map((run) => run.attemptsAtEqualTokens?.after ?? Number.NaN))} after training.
 `;
     })
     .join('');
@@ -178,7 +176,7 @@ function renderArm(label: string, runs: readonly ArmResult[]): string {
     `**${spread(runs, ({ summary }) => summary.after.secondTry.rate)}**`,
     spread(runs, ({ summary }) => summary.greedy.after.secondTry.rate),
     spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.twoIndependent.rate),
-    spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.independentAtEqualTokens.rate),
+    spread(runs, (run) => overEqualTokens(run, 'after')),
     spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.secondTryWithoutReflection.rate),
     spread(runs, ({ summary }) => summary.change.writtenByTrained.diff),
     mean(runs.map(({ kl }) => kl)).toFixed(2),
@@ -188,12 +186,21 @@ function renderArm(label: string, runs: readonly ArmResult[]): string {
   return `| ${label} | ${balanced ? '' : `${runs.length} of `}${warmUps} x ${seeds} | ${cells.join(' | ')} |`;
 }
 
+/** NaN where the rate of attempts at equal tokens is not known. */
+function overEqualTokens({ summary, attemptsAtEqualTokens }: ArmResult, when: 'before' | 'after'): number {
+  const { secondTry, independentAtEqualTokens: equal } = summary[when];
+  return attemptsAtEqualTokens === null ? Number.NaN : secondTry.rate - equal.rate;
+}
+
 /** `89.5 (88.1 to 90.3)` in percent; of one run its number alone. */
 function spread(runs: readonly ArmResult[], value: (run: ArmResult) => number): string {
   return spreadOf(runs.map((run) => 100 * value(run)));
 }
 
-function spreadOf(values: readonly number[]): string {
+/** Of what is known. */
+function spreadOf(all: readonly number[]): string {
+  const values = all.filter((value) => !Number.isNaN(value));
+  if (values.length === 0) return '–';
   const text = mean(values).toFixed(1);
   if (values.length === 1) return text;
   return `${text} (${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)})`;

@@ -27,9 +27,12 @@ export interface ArmResult {
     BeforeAfter,
     'n' | 'temperature' | 'before' | 'after' | 'greedy' | 'change' | 'writerByReader'
   >;
-  afterEmptyReflection: { before: Rate; after: Rate };
-  /** How many independent attempts take the tokens of an attempt, a reflection and a retry. */
-  attemptsAtEqualTokens: { before: number; after: number };
+  /**
+   * How many independent attempts take at least the tokens of an attempt, a reflection and a retry. null: a run of a time
+   * when that number was rounded to the nearest; its rate of such attempts is not known.
+   */
+  attemptsAtEqualTokens: { before: number; after: number } | null;
+  afterEmptyReflection: { before: Rate; after: Rate } | null;
   /** Second tries of the start model after reflections that begin as the trained model's do. */
   forced: { before: number; greedyBefore: number };
   profile: { before: ReflectionProfile; after: ReflectionProfile };
