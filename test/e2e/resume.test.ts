@@ -89,7 +89,8 @@ test.each([
     ? choices.slice(2)
     : ['--problems', 'problems.jsonl', ...choices];
   const task = TASK.slice(0, TASK.indexOf('--problems'));
-  const options = [...task, ...LIMITS, ...STEPS, ...ONE, ...given, '--checkpoint-every', '1'];
+  const limits = choices.includes('attempts') ? LIMITS.slice(0, 2) : LIMITS;
+  const options = [...task, ...limits, ...STEPS, ...ONE, ...given, '--checkpoint-every', '1'];
   const first = await r3(['train', ...options, '--run', run], { env: WASM });
   expect(first.code, first.stderr).toBe(0);
   const logs = (): string[] =>
