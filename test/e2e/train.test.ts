@@ -6,20 +6,12 @@ import { makeRng } from '../../src/lib/rng.ts';
 import { findMetricName } from '../../src/runs/metric-names.ts';
 import { hasStepped, interruptWhen, makeModel, makeWorkplace } from './r3.ts';
 
-const TASK = [
-  '--task',
-  'countdown',
-  '--prompts',
-  'short',
-  '--max-attempt-tokens',
-  '8',
-  '--max-reflection-tokens',
-  '12',
-];
+const ATTEMPTS = ['--task', 'countdown', '--prompts', 'short', '--max-attempt-tokens', '8'];
+const TASK = [...ATTEMPTS, '--max-reflection-tokens', '12'];
 const PROBLEMS = ['--problems', 'problems.jsonl'];
-const MINE = [...TASK, '--model', 'model', ...PROBLEMS, '--samples', '4', '--max-per-problem', '2'];
+const MINING = ['--model', 'model', ...PROBLEMS, '--samples', '4', '--max-per-problem', '2'];
 const GROUPS = ['--failures-per-step', '4', '--num-generations', '4', '--learning-rate', '1e-3'];
-const TRAIN = ['train', ...MINE, ...GROUPS];
+const TRAIN = ['train', ...TASK, ...MINING, ...GROUPS];
 const trainFrom = (failures: string): string[] => [
   'train',
   ...TASK,
@@ -65,7 +57,7 @@ test('every number that a run writes is in the document of the run folder', () =
 });
 
 test('failures that were mined before make the same run', async () => {
-  const mined = await r3(['mine', ...MINE, '--out', 'f.jsonl']);
+  const mined = await r3(['mine', ...ATTEMPTS, ...MINING, '--out', 'f.jsonl']);
   expect(mined.code, mined.stderr).toBe(0);
   const run = await r3([...trainFrom('f.jsonl'), ...STEPS, '--tensorboard', '--run', 'from-file']);
   expect(run.code, run.stderr).toBe(0);
