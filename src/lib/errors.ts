@@ -22,6 +22,9 @@ export type ErrorCode =
   | 'no-access' // a private or gated repository, or a token that is refused
   | 'no-network' // a server that cannot be reached or keeps failing
   | 'incomplete' // work that stands on other work, which failed
+  | 'bad-answer' // an answer of a service that does not follow its protocol
+  | 'expired' // a session, model or result that a service no longer knows
+  | 'failed' // an operation that a service took on and could not carry out
   | 'cancelled';
 
 export class R3Error extends Error {
