@@ -10,6 +10,7 @@ import {
   SESSION,
   startReady,
   stepBody,
+  text,
   textInput,
   type Ready,
 } from './testing.ts';
@@ -40,7 +41,7 @@ test.each([
   await new Promise((resolve) => setImmediate(resolve));
   expect(backend.counts.steps).toBe(steps);
   const again = await post('optim_step', stepBody(modelId, 1));
-  expect((await result(String(again.json['request_id']))).json.metrics).toBeDefined();
+  expect((await result(text(again.json['request_id']))).json.metrics).toBeDefined();
   expect(backend.counts.steps).toBe(1);
 });
 
@@ -105,7 +106,7 @@ test('a slow future comes, a lost one is 404 or 410', async () => {
   expect((await run('asample', body(1))).status).toBe(410);
   const submitted = await post('asample', body(2));
   server.faults.add('retrieve_future', { kind: 'lost', status: 404, of: 'samples' });
-  expect((await result(String(submitted.json['request_id']))).status).toBe(404);
+  expect((await result(text(submitted.json['request_id']))).status).toBe(404);
 });
 
 test('a lost future of samples spares training', async () => {
@@ -134,7 +135,7 @@ test('a restart that keeps checkpoints has those, and no model or session', asyn
   expect((await post('optim_step', stepBody(modelId, 2))).status).toBe(404);
   expect((await post('session_heartbeat', { session_id: sessionId })).status).toBe(404);
   expect((await post('weights_info', { tinker_path: path })).status).toBe(200);
-  const next = String((await post('create_session', SESSION)).json['session_id']);
+  const next = text((await post('create_session', SESSION)).json['session_id']);
   expect(next).not.toBe(sessionId);
   const model = (await run('create_model', modelBody(next))).json.model_id;
   expect((await run('load_weights', { model_id: model, path, seq_id: 1, optimizer: true })).json.path).toBe(

@@ -18,6 +18,7 @@ import {
   rawClient,
   startReady,
   stepBody,
+  text,
   textInput,
   type Ready,
 } from './testing.ts';
@@ -49,7 +50,7 @@ async function baseSampler({ post, sessionId }: Ready, number = 0): Promise<stri
     base_model: 'models/tiny',
     type: 'create_sampling_session',
   });
-  return String(made.json['sampling_session_id']);
+  return text(made.json['sampling_session_id']);
 }
 
 describe('start', () => {
@@ -292,7 +293,7 @@ describe('training', () => {
                 ...stepBody(modelId, seqId),
                 adam_params: { learning_rate: seqId },
               });
-        futures.push(String(submitted.json['request_id']));
+        futures.push(text(submitted.json['request_id']));
       }
       for (const id of futures) await result(id);
       return backend.weights();
@@ -348,7 +349,7 @@ describe('futures', () => {
         { type: 'try_again', request_id: json.request_id, queue_state: 'active' },
       ]);
       release();
-      expect((await ready.result(String(json['request_id']))).json.sequences).toHaveLength(1);
+      expect((await ready.result(text(json['request_id']))).json.sequences).toHaveLength(1);
     }
   });
 
@@ -374,7 +375,7 @@ describe('futures', () => {
     const sampler = await baseSampler(ready);
     expect((await ready.post('retrieve_future', { request_id: 'none' })).status).toBe(404);
     const first = await ready.post('asample', sampleBody(sampler, 0));
-    await ready.result(String(first.json['request_id']));
+    await ready.result(text(first.json['request_id']));
     await ready.run('asample', sampleBody(sampler, 1));
     expect((await ready.post('retrieve_future', { request_id: first.json.request_id })).status).toBe(410);
   });
@@ -382,9 +383,7 @@ describe('futures', () => {
   test('many polls wait for one result', async () => {
     const ready = await start({ latencyMs: 30 });
     const { json } = await ready.post('asample', sampleBody(await baseSampler(ready)));
-    const polls = await Promise.all(
-      Array.from({ length: 20 }, () => ready.result(String(json['request_id']))),
-    );
+    const polls = await Promise.all(Array.from({ length: 20 }, () => ready.result(text(json['request_id']))));
     expect(new Set(polls.map(({ bytes }) => Buffer.from(bytes).toString())).size).toBe(1);
   });
 });
@@ -412,10 +411,10 @@ describe('sampling', () => {
     const backend = makeScriptedBackend();
     const ready = await start({ backend });
     const sampler = await baseSampler(ready);
-    const text = (seqId: string) => JSON.stringify(sampleBody(sampler, 'N')).replace('"N"', seqId);
+    const body = (seqId: string) => JSON.stringify(sampleBody(sampler, 'N')).replace('"N"', seqId);
     const ids = [];
     for (const seqId of ['900000000000000001', '900000000000000002', '900000000000000001']) {
-      ids.push(String((await ready.post('asample', text(seqId))).json['request_id']));
+      ids.push(text((await ready.post('asample', body(seqId))).json['request_id']));
     }
     expect(ids[2]).toBe(ids[0]);
     expect(ids[1]).not.toBe(ids[0]);
@@ -458,7 +457,7 @@ describe('sampling', () => {
       sampling_session_seq_id: 0,
       seq_id: 1,
     });
-    const sampler = String(saved.json['sampling_session_id']);
+    const sampler = text(saved.json['sampling_session_id']);
     const before = await run('asample', sampleBody(sampler, 0));
     await run('forward_backward', passBody(modelId, 2, [datumJson([1, 2, 3])]));
     await run('optim_step', stepBody(modelId, 3));
@@ -469,7 +468,7 @@ describe('sampling', () => {
       sampling_session_seq_id: 1,
       seq_id: 4,
     });
-    const changed = await run('asample', sampleBody(String(later.json['sampling_session_id']), 0));
+    const changed = await run('asample', sampleBody(text(later.json['sampling_session_id']), 0));
     expect(changed.json.sequences?.[0]?.logprobs).not.toEqual(before.json.sequences?.[0]?.logprobs);
     const taken = await ready.post('create_sampling_session', {
       session_id: sessionId,
@@ -491,7 +490,7 @@ describe('checkpoints', () => {
     expect(path).toBe(`tinker://${modelId}/weights/step-1`);
     const info = await post('weights_info', { tinker_path: path });
     expect(info.json).toMatchObject({ base_model: 'models/tiny', is_lora: true, lora_rank: 4 });
-    const second = String((await run('create_model', modelBody(sessionId, 1))).json['model_id']);
+    const second = text((await run('create_model', modelBody(sessionId, 1))).json['model_id']);
     const load = { model_id: second, path, seq_id: 1, optimizer: true, type: 'load_weights' };
     expect((await run('load_weights', load)).json.path).toBe(path);
     expect(backend.weights()[1]).toBe(backend.weights()[0]);
@@ -520,12 +519,12 @@ describe('checkpoints', () => {
     expect(json.checkpoints?.[0]?.checkpoint_id).toBe('sampler_weights/a');
     const at = `training_runs/${encodeURIComponent(modelId)}/checkpoints/sampler_weights/a`;
     const link = await get(`${at}/archive`);
-    const tar = Buffer.from((await get(String(link.json['url']))).bytes);
+    const tar = Buffer.from((await get(text(link.json['url']))).bytes);
     expect(tar.subarray(0, 19).toString()).toBe('adapter_config.json');
     expect(tar.length % 512).toBe(0);
     expect((await get(at, 'DELETE')).status).toBe(204);
     expect((await get(at, 'DELETE')).status).toBe(404);
-    expect((await get(String(link.json['url']))).status).toBe(404);
+    expect((await get(text(link.json['url']))).status).toBe(404);
     expect((await get(`training_runs/${modelId}/checkpoints/sampler_weights/..`)).status).toBe(404);
     expect(server.counts.get('delete_checkpoint')).toBe(2);
   });
@@ -561,7 +560,7 @@ describe('sessions', () => {
     expect((await post('get_info', { model_id: modelId })).status).toBe(200);
     clock = 600_000;
     expect((await post('optim_step', stepBody(modelId, 1))).json.detail).toContain('expired');
-    const next = String((await post('create_session', SESSION)).json['session_id']);
+    const next = text((await post('create_session', SESSION)).json['session_id']);
     expect((await run('create_model', modelBody(next))).json.model_id).toBe(`${next}:train:0`);
   });
 

@@ -11,6 +11,12 @@ export interface Json {
   readonly [key: string | number]: Json;
 }
 
+/** A text in a reply. */
+export function text(value: unknown): string {
+  if (typeof value === 'string') return value;
+  throw new Error(`expected a text in the reply, got ${JSON.stringify(value)}`);
+}
+
 export interface Answer {
   status: number;
   headers: IncomingHttpHeaders;
@@ -41,7 +47,7 @@ export function rawClient(url: string): RawClient {
   const result: RawClient['result'] = async (requestId, accept = JSON_TYPE) => {
     for (;;) {
       const answer = await post('retrieve_future', { request_id: requestId }, { accept });
-      if (answer.status !== 408 && String(answer.json['type']) !== 'try_again') return answer;
+      if (answer.status !== 408 && answer.json['type'] !== ('try_again' as unknown)) return answer;
     }
   };
   return {
@@ -50,7 +56,7 @@ export function rawClient(url: string): RawClient {
     result,
     run: async (path, body, accept) => {
       const submitted = await post(path, body);
-      return submitted.status === 200 ? result(String(submitted.json['request_id']), accept) : submitted;
+      return submitted.status === 200 ? result(text(submitted.json['request_id']), accept) : submitted;
     },
   };
 }
@@ -83,9 +89,9 @@ export async function startReady(options: TinkerServerOptions): Promise<Ready> {
   const server = await startTinkerServer(options);
   const client = rawClient(server.url);
   const session = await client.post('create_session', SESSION);
-  const sessionId = String(session.json['session_id']);
+  const sessionId = text(session.json['session_id']);
   const made = await client.run('create_model', modelBody(sessionId));
-  return { ...client, server, sessionId, modelId: String(made.json['model_id']) };
+  return { ...client, server, sessionId, modelId: text(made.json['model_id']) };
 }
 
 export const SESSION = { tags: [], user_metadata: {}, sdk_version: '0.25.0', type: 'create_session' };
