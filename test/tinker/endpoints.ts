@@ -116,7 +116,7 @@ export function makeEndpoints(options: EndpointOptions): Endpoints {
     requestId: future.id,
   });
 
-  /** The reply to the same request before, or a refusal where the body differs. The key of section "duplicates" is the map's. */
+  /** The reply to the same request before, or a refusal where the body differs. */
   function before<K>(
     answered: ReadonlyMap<K, Answered>,
     key: K,
@@ -156,7 +156,7 @@ export function makeEndpoints(options: EndpointOptions): Endpoints {
     } catch (error) {
       // A gap is legal: a refused request has used its number up.
       model.refused.add(seqId);
-      model.sequence.skip(seqId);
+      model.sequence.giveUp(seqId);
       throw error;
     }
     const run = async (): Promise<Outcome> => {

@@ -9,7 +9,7 @@
 export interface Sequence {
   add(seqId: number, run: () => Promise<void>): void;
   /** This number will not come: a refused request has used it up. */
-  skip(seqId: number): void;
+  giveUp(seqId: number): void;
   isIdle(): boolean;
   /** How many operations came after their turn had been passed over. */
   lateCount(): number;
@@ -65,7 +65,7 @@ export function makeSequence(first: number, graceMs: number): Sequence {
       waiting.set(seqId, run);
       pump();
     },
-    skip(seqId) {
+    giveUp(seqId) {
       if (seqId >= next) skipped.add(seqId);
       pump();
     },
