@@ -93,7 +93,8 @@ export async function learn(
       temperature: isSupervised ? 1 : temperature,
     });
     oldLogprobs ??= result.logprobs;
-    metrics = { ...result.metrics, grad_norm: result.gradientNorm };
+    const { gradientNorm } = result;
+    metrics = { ...result.metrics, ...(Number.isNaN(gradientNorm) ? {} : { grad_norm: gradientNorm }) };
   }
   return metrics;
 }

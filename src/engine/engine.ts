@@ -87,7 +87,7 @@ export interface ForwardBackwardResult extends LossResult {
 }
 
 export interface StepResult {
-  /** Global L2 norm of the accumulated gradient, before clipping. */
+  /** Global L2 norm of the accumulated gradient, before clipping; NaN where a service does not say. */
   gradientNorm: number;
   learningRate: number;
 }
@@ -153,7 +153,10 @@ export interface Engine {
    * `forwardBackward` before it failed, also one that had not ended when this call was made.
    */
   step(adam: AdamParams): Promise<StepResult>;
-  /** L2 norm of the accumulated gradient of each parameter, by its Hugging Face name. */
+  /**
+   * L2 norm of the accumulated gradient of each parameter, by its Hugging Face name. Throws R3Error `not-available`
+   * where a service keeps them to itself.
+   */
   gradientNorms(): Promise<Record<string, number>>;
   /** Forgets the accumulated gradient. */
   zeroGradients(): Promise<void>;

@@ -60,6 +60,8 @@ export interface TrainingModel {
   saveForSamplerAs(name: string): Promise<string>;
   /** Some services take it only as a model's first call. */
   loadWeights(path: string, optimizer: boolean): Promise<void>;
+  /** Gives the model's place on the service back. */
+  unload(): Promise<void>;
 }
 
 const { zstdCompress } = zlib as { zstdCompress?: typeof zlib.gzip };
@@ -212,6 +214,13 @@ export function makeTrainingModel(
     saveForSamplerAs: (name) =>
       operate('save_weights_for_sampler', { path: name }, (what, { path }) => textIn(what, 'path', path)),
     loadWeights: (path, optimizer) => operate('load_weights', { path, optimizer }, () => undefined),
+    unload: async () => {
+      const what = 'unload_model';
+      const body = writeJson({ model_id: modelId, type: what });
+      const asked = { what, missing: 'expired', method: 'POST', path: what, body, cancel } as const;
+      const requestId = await inOrder(what, () => submit(context, asked));
+      await retrieve(context, { what, requestId, decode: { json: () => undefined }, room, cancel });
+    },
   };
 }
 

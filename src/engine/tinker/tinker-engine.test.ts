@@ -1,0 +1,115 @@
+/** The engine on the strict server: the conformance suite, the scale of losses, what is refused, what is resumed. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect, test } from 'vitest';
+import { openEngineBackend } from '../../../test/tinker/engine-backend.ts';
+import { SKYRL_JAX, STRICT, TCRL, type Quirks } from '../../../test/tinker/quirks.ts';
+import { startTinkerServer, type TinkerServer } from '../../../test/tinker/server.ts';
+import { describeEngine } from '../engine-suite.ts';
+import type { AdamParams, Datum, Loss } from '../engine.ts';
+import { openLocalEngine } from '../local/local-engine.ts';
+import { openTinkerEngine, type TinkerEngine, type TinkerEngineOptions } from './tinker-engine.ts';
+
+const MODEL = fileURLToPath(new URL('../../../test/fixtures/llama/tiny-gqa', import.meta.url));
+const { vocab_size: vocabularySize } = JSON.parse(readFileSync(join(MODEL, 'config.json'), 'utf8')) as {
+  vocab_size: number;
+};
+const LORA = { rank: 4, seed: 7 };
+const KEY = 'tml-nobodymayseethis';
+const ADAM: AdamParams = { learningRate: 0.01, beta1: 0.9, beta2: 0.95, epsilon: 1e-3, weightDecay: 0 };
+const DATUMS: readonly Datum[] = [
+  { tokens: [3, 1, 4, 1, 5, 9, 2, 6], positions: [4, 5, 7] },
+  { tokens: [2, 7, 1, 8, 2], positions: [2, 3] },
+];
+/** Neither linear nor of one sign: p, summed, minus a multiple of the log. */
+const curved: Loss = (logprobs) => ({
+  loss: logprobs.flatMap((row) => [...row]).reduce((sum, x) => sum + Math.exp(x) - 0.3 * x, 0),
+  gradients: logprobs.map((row) => row.map((x, i) => Math.exp(x) - (i % 2 === 0 ? 0.3 : -0.2))),
+  metrics: {},
+});
+
+const closing: (() => Promise<unknown>)[] = [];
+const scratch = mkdtempSync(join(tmpdir(), 'tinker-engine-'));
+afterAll(async () => {
+  for (const close of closing.toReversed()) await close();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+async function serve(quirks: Quirks = STRICT): Promise<TinkerServer> {
+  const { lossReduction } = quirks;
+  const backend = await openEngineBackend({ model: MODEL, lossReduction });
+  const server = await startTinkerServer({ backend, quirks, apiKey: KEY, pollWindowMs: 20 });
+  closing.push(() => server.close());
+  return server;
+}
+
+async function open(
+  { url }: TinkerServer,
+  options: Partial<TinkerEngineOptions> = {},
+): Promise<TinkerEngine> {
+  const engine = await openTinkerEngine({
+    url,
+    apiKey: KEY,
+    baseModel: 'models/tiny',
+    vocabularySize,
+    contextLength: 64,
+    lora: LORA,
+    localModel: MODEL,
+    ...options,
+  });
+  closing.push(() => engine.close());
+  return engine;
+}
+
+const shared = serve();
+describeEngine({
+  name: 'Tinker',
+  open: async () => open(await shared),
+  openSampler: async () => open(await shared, { lora: undefined }),
+  openSaved: (model) => openLocalEngine({ model, base: MODEL, thread: false, threads: 1 }),
+  promises: {
+    samplerTolerance: 1e-5,
+    trainerTolerance: 1e-5,
+    seeds: true,
+    streams: false,
+    learns: true,
+    temperatures: [1],
+    lacks: ['gradientNorms'],
+  },
+});
+
+test.each([
+  ['the protocol', STRICT, 'sum', []],
+  ["SkyRL's JAX backend", SKYRL_JAX, 'sequence-mean', ['maxGradNorm']],
+  ['TCRL', TCRL, 'sum', []],
+] as const)(
+  'on a service like %s, steps of a loss are those of the embedded engine',
+  async (_, quirks, reduction, ignores) => {
+    const engine = await open(await serve(quirks));
+    expect(engine.service()).toMatchObject({ reduction, ignores });
+    const lora = {
+      rank: 4,
+      alpha: 32,
+      dropout: 0,
+      rsLora: false,
+      targets: 'all-linear' as const,
+      layers: null,
+    };
+    const local = await openLocalEngine({ model: MODEL, thread: false, threads: 1, lora, seed: LORA.seed });
+    closing.push(() => local.close());
+    for (let step = 0; step < 2; step++) {
+      // Two calls, so that the number of a step's datums is known only at its end.
+      for (const datum of DATUMS) {
+        const here = await local.forwardBackward([datum], curved);
+        const there = await engine.forwardBackward([datum], curved);
+        expect(there.loss).toBeCloseTo(here.loss, 4);
+      }
+      const [here, there] = [await local.step(ADAM), await engine.step(ADAM)];
+      expect(there.gradientNorm / here.gradientNorm).toBeCloseTo(1, 4);
+    }
+    const [here, there] = [await local.logprobs(DATUMS), await engine.logprobs(DATUMS)];
+    there.forEach((row, n) => row.forEach((x, i) => expect(x).toBeCloseTo(here[n]?.[i] ?? NaN, 4)));
+  },
+);
