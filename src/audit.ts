@@ -392,8 +392,14 @@ async function probeGradient(
   engine: Engine,
   datum: Datum | undefined,
   temperature: number,
-): Promise<{ gradient: GradientProbe; logprobs: Float32Array | null }> {
-  const before = await engine.gradientNorms();
+): Promise<{ gradient: GradientProbe | null; logprobs: Float32Array | null }> {
+  const before = await tryGradientNorms(engine);
+  if (before === null) {
+    if (datum === undefined) return { logprobs: null, gradient: null };
+    const { logprobs } = await engine.forwardBackward([datum], lossOnFirst(0), { temperature });
+    await engine.zeroGradients();
+    return { logprobs: logprobs[0] ?? null, gradient: null };
+  }
   if (datum === undefined) {
     return { logprobs: null, gradient: { before, zero: before, one: {}, followed: null, after: before } };
   }
@@ -415,6 +421,16 @@ async function probeGradient(
     logprobs: dropout > 0 ? null : (logprobs[0] ?? null),
     gradient: { before, zero, one, followed, after },
   };
+}
+
+/** Null for an engine that keeps them to itself. */
+async function tryGradientNorms(engine: Engine): Promise<Record<string, number> | null> {
+  try {
+    return await engine.gradientNorms();
+  } catch (error) {
+    if (error instanceof R3Error && error.code === 'not-available') return null;
+    throw error;
+  }
 }
 
 /** The loss is a multiple of the first trained token's log-probability. */

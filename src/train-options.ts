@@ -18,7 +18,13 @@ export interface TrainOptions extends Choices {
   steps: number;
   learningRate: number;
   schedule: Schedule;
-  adam: { beta1: number; beta2: number; epsilon: number; weightDecay: number; maxGradNorm: number };
+  adam: {
+    beta1: number;
+    beta2: number;
+    epsilon: number;
+    weightDecay: number;
+    maxGradNorm?: number | undefined;
+  };
   /** Updates from one step's episodes (TRL's num_iterations). */
   numIterations: number;
   /** How many steps ahead episodes are sampled, from older weights than those that they train. 0: none. */

@@ -24,6 +24,7 @@ import {
   playerOptions,
 } from './session.ts';
 import { renderTable } from './table.ts';
+import { settleTinker } from './tinker.ts';
 import { dataOf, trainOptionsOf, type TrainConfig, type TrainFlags } from './train-config.ts';
 
 /** Shares of the measured peak in sampling many sequences and in training. */
@@ -50,16 +51,15 @@ interface StepTokens {
 export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'], io: Io): Promise<void> {
   if (flags.json === true) throw usageError('--json: expected a run, got --dry-run, which makes none');
   if (flags.model === undefined) throw usageError('--model: expected a folder with a config.json, got none');
-  const model = findModel(flags.model, io.env);
   const options = trainOptionsOf(flags);
+  if (flags.engine === 'tinker') {
+    await remoteDryRun(flags.model, flags, sources, options, io);
+    return;
+  }
+  const model = findModel(flags.model, io.env);
   const config = modelConfig(model, io.env, flags.context);
   const sampling = playerOptions(flags, config.contextLength);
-  const longest = sampling.maxReflectionTokens + sampling.maxAttemptTokens;
-  if (longest > config.contextLength) {
-    throw usageError(
-      `a turn: expected reflection and retry within the context of ${config.contextLength} tokens, got ${longest}; lower --max-reflection-tokens or --max-attempt-tokens`,
-    );
-  }
+  requireTurns(sampling, config.contextLength);
   const training = loraOf(flags) ?? adapterOf(model) ?? 'full';
   if (training === 'full' && flags.dtype === 'int8') {
     throw usageError('--dtype int8: expected --lora beside it, got training of all weights');
@@ -95,6 +95,86 @@ export async function dryRun(flags: TrainFlags, sources: TrainConfig['sources'],
     [`for all ${options.steps} steps, the same`, durationText(seconds * options.steps)],
   ];
   printLine(io, renderTable(['', 'needed'], rows));
+}
+
+function requireTurns({ maxReflectionTokens, maxAttemptTokens }: PlayerOptions, contextLength: number): void {
+  const longest = maxReflectionTokens + maxAttemptTokens;
+  if (longest <= contextLength) return;
+  throw usageError(
+    `a turn: expected reflection and retry within the context of ${contextLength} tokens, got ${longest}; lower --max-reflection-tokens or --max-attempt-tokens`,
+  );
+}
+
+/** What a service will be asked for, in the kinds of tokens that services count. Nothing is sent to it. */
+async function remoteDryRun(
+  model: string,
+  flags: TrainFlags,
+  sources: TrainConfig['sources'],
+  options: TrainOptions,
+  io: Io,
+): Promise<void> {
+  const { contextLength } = settleTinker(model, flags, io.env);
+  const sampling = playerOptions(flags, contextLength);
+  requireTurns(sampling, contextLength);
+  const step = remoteTokens(options, sampling);
+  const data = await dataRows(flags, options);
+  const mined = flags.problems === undefined ? 0 : Number.parseInt(data[0]?.[1] ?? '', 10) || 0;
+  const attempts = mined * options.mining.samples * sampling.maxAttemptTokens;
+  const { steps } = options;
+  printLine(io, renderTable(['option', 'value', 'from'], optionRows(flags, sources, options)));
+  printLine(io, '');
+  printLine(io, renderTable(['', 'needed'], data));
+  printLine(io, '');
+  const rows = [
+    ['prefilled', step.prefilled, mined * PROMPT_TOKENS],
+    ['sampled', step.sampled, attempts],
+    ['forward passes, to score', step.scored, 0],
+    ['trained, forward and backward', step.trained, 0],
+  ] as const;
+  printLine(
+    io,
+    renderTable(
+      ['tokens', 'per step', 'before it', `all ${steps} steps`],
+      rows.map(([what, perStep, before]) => [what, perStep, before, before + steps * perStep]),
+    ),
+  );
+  printLine(
+    io,
+    `turns at their longest, prompts of ${PROMPT_TOKENS} tokens, a prompt prefilled once for all samples of a request${notCounted(options)}; beside it the audit, about one step of sampling`,
+  );
+}
+
+interface RemoteTokens {
+  prefilled: number;
+  sampled: number;
+  scored: number;
+  trained: number;
+}
+
+/** Every turn as long as it may be. A service computes each sequence whole. */
+function remoteTokens(options: TrainOptions, sampling: PlayerOptions): RemoteTokens {
+  const { maxReflectionTokens: reflection, maxAttemptTokens: attempt } = sampling;
+  const { method, failuresPerStep: groups, retriesPerReflection, rounds } = options;
+  const { episodes, sampled } = stepTokens(options, sampling);
+  const asked = PROMPT_TOKENS + (method === 'attempts' || method === 'rejection-sampling' ? 0 : attempt);
+  const turn = reflection + retriesPerReflection * attempt;
+  let prefilled = groups * asked;
+  let sequences = episodes * (asked + (method === 'reflect' ? reflection : attempt));
+  if (method === 'reflect') {
+    // Each round's retry follows its reflection; a later round's reflection follows the retry before it.
+    for (let round = 0; round < rounds; round++) {
+      if (round > 0) prefilled += episodes * (asked + round * turn);
+      prefilled += episodes * (asked + round * turn + reflection);
+    }
+    if (options.trainTokens !== 'reflection' || rounds > 1) sequences = episodes * (asked + rounds * turn);
+  }
+  const isScored = options.loss.beta > 0 && method !== 'rejection-sampling';
+  return {
+    prefilled: prefilled + (isScored ? sequences : 0),
+    sampled,
+    scored: sequences * options.numIterations,
+    trained: sequences * options.numIterations,
+  };
 }
 
 function aheadRow({ maxStaleness }: TrainOptions): [string, string] {

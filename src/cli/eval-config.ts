@@ -25,7 +25,9 @@ const schema = z.strictObject({
   /** The file of a task that does not come with r3. */
   taskFile: z.strictObject({ path: z.string(), sha256: z.string() }).nullable().default(null),
   prompts: z.looseObject({ name: z.string() }),
-  engine: z.enum(['local', 'openai']).default('local'),
+  engine: z.enum(['local', 'openai', 'tinker']).default('local'),
+  /** The folder with the texts of models on a service; null where they have their own. */
+  texts: z.string().nullable().default(null),
   /** Of a server: its address, which holds no credentials. */
   url: z.string().nullable().default(null),
   model,

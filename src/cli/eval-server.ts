@@ -19,6 +19,7 @@ import { printJson, printLine, type Io } from './io.ts';
 import { givenOptions, integer, usageError, type EngineName } from './options.ts';
 import type { Progress } from './progress.ts';
 import { renderTable } from './table.ts';
+import { refuseForEngine } from './tinker.ts';
 
 const KEY_VARIABLE = 'OPENAI_API_KEY';
 const CONCURRENCY = 32;
@@ -42,7 +43,7 @@ export interface ServerFlags {
 }
 
 /** Options that only a server has, and that only the embedded engine has. */
-const OF_SERVERS = ['--url', '--api-key-env', '--concurrency', '--timeout', '--dry-run'];
+const OF_SERVERS = ['--api-key-env', '--concurrency', '--timeout', '--dry-run'];
 const OF_ENGINES: Readonly<Record<string, string>> = {
   '--against':
     'KL, forced beginnings and who gains take both models on one engine; evaluate each and use r3 compare',
@@ -53,7 +54,10 @@ const OF_ENGINES: Readonly<Record<string, string>> = {
 
 export function addServerOptions(command: Command): Command {
   return command
-    .option('--url <address>', 'of the server, such as http://localhost:8000/v1 (with --engine openai)')
+    .option(
+      '--url <address>',
+      'of the server, such as http://localhost:8000/v1 (with --engine openai or tinker)',
+    )
     .option('--api-key-env <name>', 'the environment variable with its API key', KEY_VARIABLE)
     .addOption(integer('--concurrency <n>', 'requests under way at a time', { min: 1 }).default(CONCURRENCY))
     .addOption(
@@ -68,9 +72,10 @@ export function addServerOptions(command: Command): Command {
 /** Throws a usage error for an option that has no meaning with the engine. */
 export function refuseOptions(engine: EngineName, command: Command): void {
   const given = givenOptions(command);
+  if (engine !== 'openai') refuseForEngine(command, engine);
   const ofServer = given.find((option) => OF_SERVERS.includes(option));
-  if (engine === 'local' && ofServer !== undefined)
-    throw usageError(`${ofServer}: expected --engine openai beside it, got the embedded engine`);
+  if (engine !== 'openai' && ofServer !== undefined)
+    throw usageError(`${ofServer}: expected --engine openai beside it, got the engine ${engine}`);
   const ofEngine = given.find((option) => option in OF_ENGINES);
   if (engine === 'openai' && ofEngine !== undefined)
     throw usageError(`${ofEngine}: expected none with --engine openai, got it; ${OF_ENGINES[ofEngine]}`);

@@ -79,6 +79,7 @@ function configOf({
     prompts: { ...prompts },
     engine: 'local',
     url: null,
+    texts: null,
     model: named,
     start: start === null ? null : named,
     problems: {

@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { stoppable } from '../engine/stoppable.ts';
+import type { TinkerEngine } from '../engine/tinker/tinker-engine.ts';
 import {
   commonestBeginning,
   klToStart,
@@ -75,6 +76,7 @@ import {
   textFolder,
 } from './session.ts';
 import { sameKernels } from './train-config.ts';
+import { addTokenizerOption, openTinker, settleTinker, type TinkerFlags } from './tinker.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 import { withWayOn } from './way-on.ts';
 
@@ -92,7 +94,7 @@ const BESIDE_RESUME = [
   '--debug',
 ];
 
-interface Flags extends EngineFlags, PlayerFlags, ServerFlags {
+interface Flags extends EngineFlags, PlayerFlags, ServerFlags, TinkerFlags {
   task?: string;
   model?: string;
   against?: string;
@@ -117,7 +119,7 @@ export function define(command: Command, io: Io): void {
     .addOption(taskOption().makeOptionMandatory(false))
     .option(
       '--model <dir>',
-      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model (default: the model of --run); with --engine openai its name on the server',
+      'the model to measure: a folder in the Hugging Face layout, or the name of a downloaded model (default: the model of --run); with --engine openai or tinker its name on the server, or a checkpoint tinker://...',
     )
     .option('--against <dir>', 'the start model: adds before and after, and who gains, writer or reader')
     .option('--problems <file>', 'held-out problems, .jsonl or .parquet')
@@ -136,7 +138,9 @@ export function define(command: Command, io: Io): void {
       'a training run: measures its model as it was trained (task, prompts, sampling), into RUN/evaluations/NNN',
     )
     .option('--resume <dir>', 'go on with an evaluation that was stopped; its options are in its folder');
-  addServerOptions(addEngineOptions(addPlayerOptions(command), ['local', 'openai']))
+  addServerOptions(
+    addTokenizerOption(addEngineOptions(addPlayerOptions(command), ['local', 'openai', 'tinker'])),
+  )
     .option('--json', 'the summary as one line of JSON: rates, intervals and lifts, as shares')
     .option('--markdown', 'the tables in Markdown');
   addExamples(
@@ -168,6 +172,12 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
       const engine = await openEngine(io, { model, trainable: false, ...engineOptions(options) });
       engines.push(engine);
       return engine;
+    },
+    remote: async (model, at) => {
+      const place = settleTinker(model, at, io.env);
+      const engine = await openTinker(io, place);
+      engines.push(engine);
+      return { engine, texts: place.texts };
     },
     client: (url, model) => (client = connect({ url, model }, flags, signal, progress, io)),
   };
@@ -204,7 +214,7 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
         (temperature: number): Player => {
           if (engine === undefined) throw new Error('internal error: expected an engine');
           const sampling = { ...config.sampling, temperature };
-          const texts = textFolder(model, io.env);
+          const texts = config.texts ?? textFolder(model, io.env);
           return makePlayer(stoppable(engine, signal, stopped), texts, task, prompts, sampling);
         };
       const players = {
@@ -248,6 +258,8 @@ function placeOf({ run: trained }: Flags, { task }: EvaluationConfig): [parent: 
 /** Opens what is measured; what was opened is closed in the end. */
 interface Open {
   engine(model: string, options: EngineFlags): Promise<Engine>;
+  /** A model on a Tinker-compatible service, and the folder of its texts. */
+  remote(model: string, at: TinkerFlags): Promise<{ engine: TinkerEngine; texts: string }>;
   client(url: string, model: string): ChatClient;
 }
 
@@ -285,7 +297,7 @@ async function settle(asked: Flags, given: readonly string[], env: Io['env']): P
 /** What is measured, as config.json has it. */
 interface Measured extends Pick<
   EvaluationConfig,
-  'engine' | 'url' | 'model' | 'start' | 'dtype' | 'context' | 'kernels'
+  'engine' | 'url' | 'texts' | 'model' | 'start' | 'dtype' | 'context' | 'kernels'
 > {
   contextLength: number;
 }
@@ -308,7 +320,30 @@ async function openLocal(
   const [model, start = null] = models;
   if (model === undefined) throw new Error('internal error: expected a model');
   const { dtype, context = null } = flags;
-  return { engine: 'local', url: null, model, start, dtype, context, kernels, contextLength };
+  return { engine: 'local', url: null, texts: null, model, start, dtype, context, kernels, contextLength };
+}
+
+async function openRemote({ settings: { flags }, model: modelName }: Settled, open: Open): Promise<Measured> {
+  const models: EvaluationConfig['model'][] = [];
+  let kernels = '';
+  let contextLength = Number.POSITIVE_INFINITY;
+  let texts = '';
+  let url = '';
+  for (const name of [modelName, ...(flags.against === undefined ? [] : [flags.against])]) {
+    // Both models speak the texts of the one that is measured.
+    const at = models.length === 0 ? flags : { ...flags, tokenizer: texts };
+    const opened = await open.remote(name, at);
+    const capabilities = opened.engine.capabilities();
+    models.push({ directory: name, hash: capabilities.modelHash });
+    ({ texts } = opened);
+    ({ url } = opened.engine.service());
+    kernels = capabilities.description;
+    contextLength = Math.min(contextLength, capabilities.contextLength);
+  }
+  const [model, start = null] = models;
+  if (model === undefined) throw new Error('internal error: expected a model');
+  const context = flags.context ?? null;
+  return { engine: 'tinker', url, texts, model, start, dtype: null, context, kernels, contextLength };
 }
 
 async function openServed(
@@ -320,7 +355,7 @@ async function openServed(
   const { contextLength } = await tryServer(client, found.task, found.prompts, problems[0]);
   const named = { directory: model, hash: null };
   const kernels = `a server of chat completions, ${url}`;
-  const none = { start: null, dtype: null, context: null };
+  const none = { start: null, texts: null, dtype: null, context: null };
   return { engine: 'openai', url, model: named, ...none, kernels, contextLength };
 }
 
@@ -334,7 +369,11 @@ async function begin(
   const { found, flags } = settings;
   const taken = flags.engine === 'openai' ? withoutContext(settings.run) : settings.run;
   const { contextLength, ...measured } =
-    flags.engine === 'openai' ? await openServed(settled, open) : await openLocal(settled, open, io.env);
+    flags.engine === 'openai'
+      ? await openServed(settled, open)
+      : flags.engine === 'tinker'
+        ? await openRemote(settled, open)
+        : await openLocal(settled, open, io.env);
   const config: EvaluationConfig = {
     version: 1,
     command: 'eval',
@@ -418,18 +457,22 @@ async function goOn(
   const { file, limit, hash } = config.problems;
   const problems = await loadTaskProblems(task, file, limit ?? undefined);
   if (hashProblems(problems) !== hash) refuse(file, 'the problems', 'others');
-  if (config.url !== null) {
+  if (config.engine === 'openai' && config.url !== null) {
     await open.client(config.url, config.model.directory).describe();
     return problems;
   }
   for (const model of config.start === null ? [config.model] : [config.model, config.start]) {
     const { context } = config;
     const { threads } = flags;
-    const engine = await open.engine(findModel(model.directory, io.env), {
-      dtype: config.dtype ?? flags.dtype,
-      ...(threads === undefined ? {} : { threads }),
-      ...(context === null ? {} : { context }),
-    });
+    const within = context === null ? {} : { context };
+    const engine =
+      config.engine === 'tinker' && config.url !== null && config.texts !== null
+        ? (await open.remote(model.directory, { url: config.url, tokenizer: config.texts, ...within })).engine
+        : await open.engine(findModel(model.directory, io.env), {
+            dtype: config.dtype ?? flags.dtype,
+            ...(threads === undefined ? {} : { threads }),
+            ...within,
+          });
     const { modelHash, description } = engine.capabilities();
     if (modelHash !== model.hash) refuse(model.directory, `the weights ${model.hash}`, modelHash);
     if (!sameKernels(description, config.kernels)) refuse('kernels', config.kernels, description);

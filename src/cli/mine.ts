@@ -36,8 +36,9 @@ import {
   textFolder,
   withEngine,
 } from './session.ts';
+import { addTinkerOptions, openTinker, refuseForEngine, settleTinker, type TinkerFlags } from './tinker.ts';
 
-interface Flags extends EngineFlags, PlayerFlags, MiningFlags {
+interface Flags extends EngineFlags, PlayerFlags, MiningFlags, TinkerFlags {
   task: string;
   model: string;
   problems: string;
@@ -61,7 +62,7 @@ export function define(command: Command, io: Io): void {
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
     .addOption(promptsOption())
     .addOption(seed('of sampling').default(1));
-  addEngineOptions(addAttemptOptions(addMiningOptions(command))).option(
+  addTinkerOptions(addEngineOptions(addAttemptOptions(addMiningOptions(command)), ['local', 'tinker'])).option(
     '--json',
     'the counts as one line of JSON: {problems, attempts, passed, failures, leftOut, out}',
   );
@@ -71,7 +72,10 @@ export function define(command: Command, io: Io): void {
   r3 mine --task countdown --model DIR --problems train.parquet --samples 4 --out failures.jsonl
   r3 train --task countdown --model DIR --failures failures.jsonl`,
   );
-  command.action((flags: Flags) => run(flags, io));
+  command.action(async (flags: Flags) => {
+    refuseForEngine(command, flags.engine);
+    await run(flags, io);
+  });
 }
 
 async function run(flags: Flags, io: Io): Promise<void> {
@@ -87,8 +91,12 @@ async function run(flags: Flags, io: Io): Promise<void> {
   checkWritable(dirname(flags.out));
   const { task, prompts } = await findTask(flags.task, io.env, flags.prompts);
   const problems = await loadTaskProblems(task, flags.problems, flags.limit);
-  const model = findModel(flags.model, io.env);
-  const opening = openEngine(io, { model, trainable: false, ...engineOptions(flags) });
+  const place = flags.engine === 'tinker' ? settleTinker(flags.model, flags, io.env) : undefined;
+  const model = place?.texts ?? findModel(flags.model, io.env);
+  const opening =
+    place === undefined
+      ? openEngine(io, { model, trainable: false, ...engineOptions(flags) })
+      : openTinker(io, place);
   await withEngine(opening, async (engine) => {
     const options = playerOptions(flags, engine.capabilities().contextLength);
     const stopping = stoppable(engine, io.stopSignal(), `stopped; nothing was written to ${flags.out}`);

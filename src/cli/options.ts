@@ -125,14 +125,22 @@ export function givenOptions(command: Command): string[] {
     .flatMap(({ long }) => long ?? []);
 }
 
-/** What computes: this process, or a server of chat completions. */
-export type EngineName = 'local' | 'openai';
+/** What computes: this process, a server of chat completions, or a service that also trains. */
+export type EngineName = 'local' | 'openai' | 'tinker';
+
+const ENGINE_HELP = {
+  openai: 'openai: any server of OpenAI chat completions',
+  tinker: 'tinker: a Tinker-compatible service (docs/tinker.md)',
+};
 
 /** `--engine`; of commands that work on one engine only it is not in the help, and is there to say why. */
 export function engineOption(engines: readonly EngineName[]): Option {
   const option = new Option(
     '--engine <name>',
-    'local, or openai: any server of OpenAI chat completions, at --url (default: local)',
+    `local${engines
+      .filter((name) => name !== 'local')
+      .map((name) => `, or ${ENGINE_HELP[name]}`)
+      .join('')}, at --url (default: local)`,
   );
   option.argParser((text: string) => {
     if (engines.some((name) => name === text)) return text;
@@ -260,7 +268,8 @@ export interface OptimizerFlags {
   adamBeta2: number;
   adamEpsilon: number;
   weightDecay: number;
-  maxGradNorm: number;
+  /** False: no clipping. */
+  maxGradNorm: number | false;
 }
 
 /** AdamW and its learning rate. Names are TRL's where it has them. */
@@ -311,7 +320,8 @@ export function addOptimizerOptions(command: Command, defaults: OptimizerOptions
       real('--max-grad-norm <x>', 'global norm to which gradients are clipped', { above: 0 }).default(
         adam.maxGradNorm,
       ),
-    );
+    )
+    .option('--no-max-grad-norm', 'no clipping of gradients');
 }
 
 /** `steps`: of the whole run, which a share of warm-up steps is a share of. */
@@ -322,7 +332,7 @@ export function optimizerOf(flags: OptimizerFlags, steps: number): OptimizerOpti
   return {
     learningRate,
     schedule: { kind, warmupSteps, flatSteps, floor },
-    adam: { beta1, beta2, epsilon, weightDecay, maxGradNorm },
+    adam: { beta1, beta2, epsilon, weightDecay, ...(maxGradNorm === false ? {} : { maxGradNorm }) },
   };
 }
 

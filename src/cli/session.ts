@@ -288,7 +288,7 @@ export function checkRunFolder(directory: string): void {
 
 /** Calls `work` with the engine and closes it whatever happens. */
 export async function withEngine<T>(
-  opening: Promise<Engine>,
+  opening: Engine | Promise<Engine>,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
   const engine = await opening;

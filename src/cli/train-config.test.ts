@@ -53,6 +53,8 @@ const config: TrainConfig = {
   taskFile: null,
   prompts: { name: 'short', reflect: 'why' },
   model: { directory: '/models/m', hash: 'ab' },
+  engine: 'local',
+  service: null,
   kernels: 'native kernels (avx2), 2 threads, f32',
   kernelChanges: [],
   dtype: 'f32',

@@ -7,6 +7,7 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import type { LoraOptions } from '../engine/local/lora.ts';
+import type { ServiceFacts } from '../engine/tinker/tinker-engine.ts';
 import { R3Error } from '../lib/errors.ts';
 import { explainIssue, showValue } from '../lib/json.ts';
 import { TOLD, type PlayerOptions } from '../player.ts';
@@ -41,6 +42,8 @@ import {
 
 export interface TrainFlags
   extends EngineFlags, LoraFlags, OptimizerFlags, PlayerFlags, ChoiceFlags, LossFlags, AdvantageFlags {
+  url?: string;
+  tokenizer?: string;
   task?: string;
   model?: string;
   problems?: string;
@@ -95,7 +98,7 @@ const trainSchema = z.strictObject({
     beta2: share,
     epsilon: share,
     weightDecay: share,
-    maxGradNorm: share,
+    maxGradNorm: share.optional(),
   }),
   loss: lossSchema,
   advantages: advantageSchema,
@@ -113,6 +116,17 @@ const loraSchema = z.strictObject({
   layers: z.array(z.int()).nullable(),
 }) satisfies z.ZodType<LoraOptions>;
 
+const serviceSchema = z.strictObject({
+  url: z.string(),
+  server: z.string(),
+  dialect: z.string(),
+  baseModel: z.string(),
+  rank: count.nullable(),
+  reduction: z.enum(['sum', 'sequence-mean']).nullable(),
+  snapshots: z.boolean(),
+  ignores: z.array(z.string()),
+}) satisfies z.ZodType<ServiceFacts>;
+
 const schema = z.strictObject({
   version: z.literal(1),
   command: z.literal('train'),
@@ -121,6 +135,9 @@ const schema = z.strictObject({
   taskFile: z.strictObject({ path: z.string(), sha256: z.string() }).nullable().default(null),
   prompts: z.looseObject({ name: z.string() }),
   model: z.strictObject({ directory: z.string(), hash: z.string() }),
+  /** What computes, and what was found of it where it is a service; the model's directory then holds its texts. */
+  engine: z.enum(['local', 'tinker']).default('local'),
+  service: serviceSchema.nullable().default(null),
   /** The engine's description when the run began. */
   kernels: z.string(),
   /** Other kernels that the run went on with, and the step from which. */

@@ -12,6 +12,7 @@ import type { Command } from 'commander';
 import { audit, auditLines, requireAudit, type AuditCheck } from '../audit.ts';
 import type { Engine } from '../engine/engine.ts';
 import { stoppable } from '../engine/stoppable.ts';
+import type { TinkerEngine } from '../engine/tinker/tinker-engine.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { Failure, Problem } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
@@ -71,6 +72,15 @@ import {
   type TrainConfig,
   type TrainFlags,
 } from './train-config.ts';
+import {
+  addTinkerOptions,
+  openTinker,
+  refuseForEngine,
+  refuseTemperature,
+  REMOTE_TOLERANCE,
+  remoteLora,
+  settleTinker,
+} from './tinker.ts';
 import { cliProgress, watchedStop } from './watch.ts';
 import { withWayOn } from './way-on.ts';
 
@@ -130,7 +140,12 @@ export function define(command: Command, io: Io): void {
   addLossOptions(command.optionsGroup('Loss and advantages (docs/losses.md):'), defaults.loss);
   addAdvantageOptions(command, defaults.advantages);
   addOptimizerOptions(command.optionsGroup('Optimizer:'), defaults);
-  addEngineOptions(addLoraOptions(command.optionsGroup('Engine and adapters (docs/models.md):')));
+  addTinkerOptions(
+    addEngineOptions(addLoraOptions(command.optionsGroup('Engine and adapters (docs/models.md):')), [
+      'local',
+      'tinker',
+    ]),
+  );
   command.optionsGroup('Options:');
   addExamples(
     command,
@@ -150,6 +165,8 @@ export function define(command: Command, io: Io): void {
     if (preset !== undefined) applyPreset(command, preset);
     applyStaleness(command);
     const flags = command.opts<TrainFlags>();
+    refuseForEngine(command, flags.engine);
+    if (flags.engine === 'tinker') refuseTemperature(flags);
     const sources = sourcesOf(command, preset);
     refuseIdle(command, flags);
     if (flags.dryRun === true) await dryRun(flags, sources, io);
@@ -158,7 +175,15 @@ export function define(command: Command, io: Io): void {
 }
 
 /** What may be said with --resume: nothing that a run's results depend on, but for --accept-kernels. */
-const WITH_RESUME = ['--resume', '--accept-kernels', '--threads', '--tensorboard', '--json', '--debug'];
+const WITH_RESUME = [
+  '--resume',
+  '--accept-kernels',
+  '--threads',
+  '--url',
+  '--tensorboard',
+  '--json',
+  '--debug',
+];
 
 /** A resumed run has its options: one that is given would be ignored. */
 function refuseOthers(command: Command): void {
@@ -228,10 +253,12 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
     );
   }
   checkRunFolder(directory);
-  const model = findModel(named, io.env);
-  const { contextLength } = modelConfig(model, io.env, flags.context);
-  const lora = loraOptions(flags);
-  const opening = openEngine(io, { model, trainable: true, ...engineOptions(flags), ...lora });
+  const place = flags.engine === 'tinker' ? settleTinker(named, flags, io.env) : undefined;
+  const model = place?.texts ?? findModel(named, io.env);
+  const { contextLength } = place ?? modelConfig(model, io.env, flags.context);
+  const lora = place === undefined ? loraOptions(flags) : {};
+  const remote = place === undefined ? undefined : await openTinker(io, place, remoteLora(flags));
+  const opening = remote ?? openEngine(io, { model, trainable: true, ...engineOptions(flags), ...lora });
   await withEngine(opening, async (engine) => {
     const { modelHash, description } = engine.capabilities();
     const config: TrainConfig = {
@@ -241,6 +268,8 @@ async function startRun(flags: TrainFlags, sources: TrainConfig['sources'], io: 
       taskFile,
       prompts: { ...prompts },
       model: { directory: resolve(model), hash: modelHash },
+      engine: place === undefined ? 'local' : 'tinker',
+      service: remote?.service() ?? null,
       kernels: description,
       kernelChanges: [],
       dtype: flags.dtype,
@@ -272,15 +301,21 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
     const started = parseTrainConfig(run.config, directory);
     const { dtype, lora, passTokens, context, train: options } = started;
     const { task, prompts } = await findRecordedTask(started, directory, io.env);
-    const model = findModel(started.model.directory, io.env);
-    const opening = openEngine(io, {
-      model,
-      trainable: true,
-      ...engineOptions({ ...flags, dtype, ...(context === null ? {} : { context }) }),
-      ...(lora === null ? {} : { lora }),
-      ...(passTokens === null ? {} : { passTokens }),
-      seed: options.seed,
-    });
+    const { service } = started;
+    if (service === null && flags.url !== undefined)
+      throw usageError('--url: expected a run on a service, got one on the embedded engine');
+    const model = service === null ? findModel(started.model.directory, io.env) : started.model.directory;
+    const opening =
+      service === null
+        ? openEngine(io, {
+            model,
+            trainable: true,
+            ...engineOptions({ ...flags, dtype, ...(context === null ? {} : { context }) }),
+            ...(lora === null ? {} : { lora }),
+            ...(passTokens === null ? {} : { passTokens }),
+            seed: options.seed,
+          })
+        : resumeService(service, started, flags, io);
     await withEngine(opening, async (engine) => {
       const { modelHash } = engine.capabilities();
       if (modelHash !== started.model.hash) {
@@ -319,6 +354,18 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
       await finish(run, playerOn(engine), material, config, progress, flags, io);
     });
   });
+}
+
+/** The service that a run was on, at the address that it has now. */
+function resumeService(
+  { url, baseModel, rank }: NonNullable<TrainConfig['service']>,
+  { model, context, train: options }: TrainConfig,
+  flags: TrainFlags,
+  io: Io,
+): Promise<TinkerEngine> {
+  const at = { url: flags.url ?? url, tokenizer: model.directory, ...(context === null ? {} : { context }) };
+  const place = settleTinker(baseModel, at, io.env);
+  return openTinker(io, place, remoteLora({ ...(rank === null ? {} : { lora: rank }), seed: options.seed }));
 }
 
 /** Other kernels round differently: a run goes on with the ones that it had, or says in its folder that it did not. */
@@ -470,7 +517,7 @@ async function auditOf(
   mined: CollectedFailures,
   config: TrainConfig,
 ): ReturnType<typeof audit> {
-  const checks = await audit(player, mined, config.train);
+  const checks = await audit(player, mined, config.train, config.engine === 'tinker' ? REMOTE_TOLERANCE : 0);
   return mined.counted ? checks : checks.filter(({ name }) => name !== 'start rate');
 }
 

@@ -79,7 +79,7 @@ export interface AdamParams {
   /** Decoupled (AdamW). Not applied to normalisation weights. */
   weightDecay: number;
   /** The global L2 norm to which gradients are clipped. Left out: no clipping. */
-  maxGradNorm?: number;
+  maxGradNorm?: number | undefined;
 }
 
 export interface ForwardBackwardResult extends LossResult {
