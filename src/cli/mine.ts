@@ -62,10 +62,9 @@ export function define(command: Command, io: Io): void {
     .addOption(integer('--limit <n>', 'use the first n problems (default: all)', { min: 1 }))
     .addOption(promptsOption())
     .addOption(seed('of sampling').default(1));
-  addTinkerOptions(addEngineOptions(addAttemptOptions(addMiningOptions(command)), ['local', 'tinker'])).option(
-    '--json',
-    'the counts as one line of JSON: {problems, attempts, passed, failures, leftOut, out}',
-  );
+  addTinkerOptions(
+    addEngineOptions(addAttemptOptions(addMiningOptions(command)), ['local', 'tinker']),
+  ).option('--json', 'the counts as one line of JSON: {problems, attempts, passed, failures, leftOut, out}');
   addExamples(
     command,
     `
