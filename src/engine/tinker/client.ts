@@ -21,9 +21,8 @@ import { makeSamplers, type Sampler } from './sampler.ts';
 import { openSession, type Dialect } from './session.ts';
 import { makeTrainingModel, type TrainingModel } from './training-model.ts';
 
-export type { Sampler, SampleOptions, SampleResult } from './sampler.ts';
-export type { TrainingModel, TrainingOutput, WireAdam } from './training-model.ts';
-export type { WireDatum } from './chunks.ts';
+export type { Sampler } from './sampler.ts';
+export type { TrainingModel, WireAdam } from './training-model.ts';
 
 export interface TinkerClientOptions {
   /** Without `/api/v1`. */
