@@ -176,9 +176,12 @@ test.each([
   [['--engine', 'openai', '--against', 'x', ...TASK], '--against: expected none with --engine openai'],
   [['--engine', 'openai', '--dtype', 'bf16', ...TASK], '--dtype: expected none with --engine openai'],
   [['--engine', 'openai', '--url', 'http://h/v1', ...TASK], '--model: expected it'],
-  [['--url', 'http://h/v1', '--model', 'x', ...TASK], '--url: expected --engine openai beside it'],
+  [
+    ['--url', 'http://h/v1', '--model', 'x', ...TASK],
+    '--url: expected an --engine that is a service beside it, got local',
+  ],
   [['--dry-run', '--model', 'x', ...TASK], '--dry-run: expected --engine openai beside it'],
-  [['--engine', 'vllm', ...TASK], '--engine: expected local or openai, got "vllm"'],
+  [['--engine', 'vllm', ...TASK], '--engine: expected local, openai or tinker, got "vllm"'],
   [
     ['--engine', 'openai', '--url', 'http://h/v1', '--model', 'x', '--controls', 'forced-beginning', ...TASK],
     'that one needs --against',

@@ -87,7 +87,7 @@ export function refuseForEngine(command: Command, engine: EngineFlags['engine'] 
     (option) => option === '--tokenizer' || (option === '--url' && engine === 'local'),
   );
   if (remote !== undefined)
-    throw usageError(`${remote}: expected --engine tinker beside it, got another engine`);
+    throw usageError(`${remote}: expected an --engine that is a service beside it, got ${engine}`);
 }
 
 /** Training at a temperature that log-probabilities of a service are not of would be another training. */
