@@ -399,7 +399,7 @@ async function makeEngine(
         writeDirectoryAtomic(directory, async (partial) => {
           const on = trained();
           const path = await underNewName((name) => on.saveForSamplerAs(name));
-          const files = readTar(await readAll(await client.archive(path)));
+          const files = readTar(await readAll(await archiveOf(client, path)));
           writeAdapter(partial, files, options.localModel ?? baseModel);
           const origin = { version: STATE_VERSION, path, baseModel, url };
           writeFileAtomic(join(partial, ORIGIN_FILE), `${JSON.stringify(origin, null, 2)}\n`);
@@ -492,6 +492,15 @@ async function contextOf(
     'bad-option',
     'context: expected --context, since the service does not say its own, got none',
   );
+}
+
+/** A path of two parts, as some services give them, may be known under three. */
+async function archiveOf(client: TinkerClient, path: string): Promise<AsyncIterable<Uint8Array>> {
+  const parts = /^(tinker:\/\/[^/]+)\/([^/]+)$/.exec(path);
+  return client.archive(path).catch((error: unknown) => {
+    if (parts === null || !(error instanceof R3Error && error.code === 'not-found')) throw error;
+    return client.archive(`${parts[1]}/sampler_weights/${parts[2]}`);
+  });
 }
 
 function checkParams({ temperature, maxTokens, minP = 0 }: SampleRequest['params']): void {
