@@ -106,5 +106,5 @@ test('what belongs to a service is refused without it', async () => {
     'http://h',
   ]);
   expect(code).toBe(2);
-  expect(stderr).toContain('--url: expected --engine tinker beside it');
+  expect(stderr).toContain('--url: expected an --engine that is a service beside it, got local');
 });
