@@ -58,12 +58,28 @@ test('a run on a service has its facts in its folder, and never the key', async 
     service: { url: server.url, baseModel: 'models/tiny', rank: 4, reduction: 'sequence-mean' },
   });
   expect(textOf(RUN) + trained.stdout + trained.stderr).not.toContain(KEY);
+  // The saved adapter names the folder with the base model's weights.
+  const adapter = JSON.parse(readFileSync(join(RUN, 'model/adapter_config.json'), 'utf8')) as object;
+  expect(adapter).toMatchObject({ base_model_name_or_path: START, r: 4, lora_alpha: 32 });
   // What was saved is found again, here by its path on the service.
   const out = join(folder, 'evaluation');
   const evaluated = await r3([
     'eval',
-    ...['--engine', 'tinker', '--run', RUN, '--tokenizer', START, '--problems', PROBLEMS],
-    ...['--limit', '2', '--controls', 'none', '--out', out, '--json'],
+    '--engine',
+    'tinker',
+    '--run',
+    RUN,
+    '--tokenizer',
+    START,
+    '--problems',
+    PROBLEMS,
+    '--limit',
+    '2',
+    '--controls',
+    'none',
+    '--out',
+    out,
+    '--json',
   ]);
   expect(evaluated.code, evaluated.stderr).toBe(0);
 }, 120_000);

@@ -113,3 +113,41 @@ test.each([
     there.forEach((row, n) => row.forEach((x, i) => expect(x).toBeCloseTo(here[n]?.[i] ?? NaN, 4)));
   },
 );
+
+test.each([
+  ['the protocol', STRICT],
+  ["SkyRL's JAX backend", SKYRL_JAX],
+] as const)(
+  'after a restart of a service like %s, a saved state goes on in a new engine',
+  async (_, quirks) => {
+    const server = await serve(quirks);
+    const engine = await open(server);
+    const update = async (on: TinkerEngine): Promise<void> => {
+      await on.forwardBackward(DATUMS, curved);
+      await on.step(ADAM);
+    };
+    await update(engine);
+    const state = join(scratch, `restart-${quirks.ids}`);
+    await engine.saveState(state);
+    await update(engine);
+    const expected = await engine.logprobs(DATUMS);
+    await server.restart('checkpoints');
+    await expect(engine.logprobs(DATUMS)).rejects.toMatchObject({ name: 'R3Error' });
+    const resumed = await open(server);
+    await resumed.loadState(state);
+    await update(resumed);
+    expect(await resumed.logprobs(DATUMS)).toEqual(expected);
+  },
+);
+
+test('a step that fails on its way is followed by no other until a state is loaded', async () => {
+  const server = await serve();
+  const engine = await open(server);
+  const state = join(scratch, 'unsettled');
+  await engine.saveState(state);
+  await engine.forwardBackward(DATUMS, curved);
+  server.expireSessions();
+  await expect(engine.step(ADAM)).rejects.toMatchObject({ name: 'R3Error' });
+  await expect(engine.forwardBackward(DATUMS, curved)).rejects.toMatchObject({ name: 'R3Error' });
+  expect(JSON.stringify(engine.service())).not.toContain(KEY);
+});
