@@ -29,7 +29,8 @@ afterAll(async () => {
 
 const COMMON = ['--engine', 'tinker', '--model', 'models/tiny', '--tokenizer', START, '--task', 'countdown'];
 const TEXTS = ['--prompts', 'short', '--problems', PROBLEMS];
-const TURNS = ['--max-attempt-tokens', '16', '--max-reflection-tokens', '24', '--context', '256'];
+const ATTEMPTS = ['--max-attempt-tokens', '16', '--context', '256'];
+const TURNS = [...ATTEMPTS, '--max-reflection-tokens', '24'];
 const STEPS = ['--failures-per-step', '2', '--num-generations', '2', '--samples', '2', '--lora', '4'];
 const TRAIN = ['train', ...COMMON, ...TEXTS, ...TURNS, ...STEPS];
 
@@ -86,7 +87,7 @@ test('a run on a service has its facts in its folder, and never the key', async 
 
 test('failures are mined from the base model of a service', async () => {
   const out = join(folder, 'failures.jsonl');
-  const mined = await r3(['mine', ...COMMON, ...TEXTS, ...TURNS, '--samples', '1', '--out', out, '--json']);
+  const mined = await r3(['mine', ...COMMON, ...TEXTS, ...ATTEMPTS, '--samples', '1', '--out', out, '--json']);
   expect(mined.code, mined.stderr).toBe(0);
   expect(JSON.parse(mined.stdout)).toMatchObject({ problems: 6, attempts: 6 });
 });
