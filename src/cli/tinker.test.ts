@@ -87,7 +87,17 @@ test('a run on a service has its facts in its folder, and never the key', async 
 
 test('failures are mined from the base model of a service', async () => {
   const out = join(folder, 'failures.jsonl');
-  const mined = await r3(['mine', ...COMMON, ...TEXTS, ...ATTEMPTS, '--samples', '1', '--out', out, '--json']);
+  const mined = await r3([
+    'mine',
+    ...COMMON,
+    ...TEXTS,
+    ...ATTEMPTS,
+    '--samples',
+    '1',
+    '--out',
+    out,
+    '--json',
+  ]);
   expect(mined.code, mined.stderr).toBe(0);
   expect(JSON.parse(mined.stdout)).toMatchObject({ problems: 6, attempts: 6 });
 });
