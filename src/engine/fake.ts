@@ -9,6 +9,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { noStats } from './stats.ts';
 import { R3Error } from '../lib/errors.ts';
 import { hash32 } from '../lib/rng.ts';
 import { makeCallOrder } from './call-order.ts';
@@ -17,7 +18,6 @@ import type {
   Completion,
   Datum,
   Engine,
-  EngineStats,
   LossResult,
   SampleRequest,
   ScoreOptions,
@@ -54,16 +54,7 @@ const STATE_FILE = 'fake-engine.json';
 export function makeFakeEngine(script: FakeScript, options: FakeOptions = {}): FakeEngine {
   const { vocabularySize = 1000, contextLength = 4096, trainable = true } = options;
   const calls: FakeCalls = { samples: [], scored: [], trained: [], steps: [], saved: [], closed: false };
-  const stats: EngineStats = {
-    sampledTokens: 0,
-    prefilledTokens: 0,
-    cachedTokens: 0,
-    trainedTokens: 0,
-    unsharedTokens: 0,
-    sampleSeconds: 0,
-    trainSeconds: 0,
-    peakBytes: 0,
-  };
+  const stats = noStats();
   let stepCount = 0;
   let squaredGradient = 0;
   const { inOrder, adding, stepping, clearing } = makeCallOrder();

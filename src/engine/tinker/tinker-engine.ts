@@ -17,20 +17,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { noStats } from '../stats.ts';
 import { R3Error } from '../../lib/errors.ts';
 import { readTextFile, writeDirectoryAtomic, writeFileAtomic } from '../../lib/files.ts';
 import { parseJsonObject } from '../../lib/json.ts';
 import { hash32 } from '../../lib/rng.ts';
 import { makeCallOrder } from '../call-order.ts';
-import type {
-  Capabilities,
-  Completion,
-  Datum,
-  Engine,
-  EngineStats,
-  SampleRequest,
-  TokenIds,
-} from '../engine.ts';
+import type { Capabilities, Completion, Datum, Engine, SampleRequest, TokenIds } from '../engine.ts';
 import { ADAPTER_CONFIG } from '../local/adapter-files.ts';
 import { openSafetensors } from '../local/safetensors.ts';
 import {
@@ -132,16 +125,7 @@ async function makeEngine(
   for (const option of await probeSampling(baseSampler, unsure, vocabularySize)) ignores.add(option);
 
   const order = makeCallOrder();
-  const stats: EngineStats = {
-    sampledTokens: 0,
-    prefilledTokens: 0,
-    cachedTokens: 0,
-    trainedTokens: 0,
-    unsharedTokens: 0,
-    sampleSeconds: 0,
-    trainSeconds: 0,
-    peakBytes: 0,
-  };
+  const stats = noStats();
   /** What the next step learns from. */
   let pending: Derivative[] = [];
   let snapshot: Promise<Sampler> | undefined;
