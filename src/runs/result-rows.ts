@@ -37,8 +37,9 @@ export function rateRows(summaries: readonly Readonly<Partial<Record<ColumnName,
   return RATES.filter(({ name }) => summaries.some((summary) => (summary[name]?.n ?? 0) > 0));
 }
 
-/** What of a summary is about cost. */
-export type Costs = Pick<EvaluationSummary, 'attemptsAtEqualTokens' | 'meanTokens'>;
+/** What of a summary is about cost. Attempts at equal tokens are told where they were made, or are a mean over seeds. */
+export type Costs = Pick<EvaluationSummary, 'attemptsAtEqualTokens' | 'meanTokens'> &
+  Partial<Pick<EvaluationSummary, 'independentAtEqualTokens'>>;
 
 /** What the tries cost, one text for each summary. */
 export function costRows(summaries: readonly Costs[]): [label: string, values: string[]][] {
@@ -47,7 +48,9 @@ export function costRows(summaries: readonly Costs[]): [label: string, values: s
     summaries.map(text),
   ];
   return [
-    row('how many tries those are', (summary) => String(summary.attemptsAtEqualTokens)),
+    row('how many tries those are', ({ attemptsAtEqualTokens, independentAtEqualTokens }) =>
+      independentAtEqualTokens?.n === 0 ? '–' : String(attemptsAtEqualTokens),
+    ),
     row('tokens of a first try', ({ meanTokens }) => tokensText(meanTokens.attempt)),
     row('tokens of both tries', ({ meanTokens }) => tokensText(meanTokens.twoTries)),
   ];

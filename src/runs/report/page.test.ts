@@ -98,7 +98,11 @@ function cellsOf(page: string): (label: string) => string[] {
 }
 
 test('the page says of the reflections, the controls and the costs what the tables of the terminal say', () => {
-  const forced = { ...details, afterForcedBeginning: rate(90, 200) };
+  const forced = {
+    ...details,
+    afterForcedBeginning: rate(90, 200),
+    independentAtEqualTokens: rate(100, 200),
+  };
   const { summary } = quickstart;
   const results = quickstartResults({
     ...quickstart,
@@ -107,7 +111,7 @@ test('the page says of the reflections, the controls and the costs what the tabl
   const page = renderReport([{ ...emptyRun(), results, warnings: ['far < near'] }]);
   const texts = cellsOf(page);
   expect(texts('second try, forced beginning').slice(0, 2)).toEqual(['45.0', '42.0']);
-  expect(texts('how many tries those are')).toEqual(['3', '3', '3', '3']);
+  expect(texts('how many tries those are')).toEqual(['3', '–', '–', '–']);
   expect(texts('tokens of both tries')).toEqual(['40.0', '40.0', '40.0', '40.0']);
   expect(texts('vague')).toEqual(['75.0%', '0.0%']);
   expect(texts('search')).toEqual(['0.0%', '100.0%']);
