@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { Capabilities } from './engine/engine.ts';
 import { makeFakeEngine, type FakeEngine } from './engine/fake.ts';
 import { crossReadings, evaluate, klToStart, measure, measureTogether, profileOf } from './evaluate.ts';
 import { hash32 } from './lib/rng.ts';
@@ -126,4 +127,7 @@ test('the KL to the start model is 0 for the start model itself, and counts ever
   };
   // d = -log 2 at each token: 1/2 + log 2 - 1.
   expect(await klToStart(evaluation, { ...player, engine: twice }, watcher)).toBeCloseTo(Math.LN2 - 0.5, 6);
+  const capabilities = (): Capabilities => ({ ...engine.capabilities(), scoresAt: 0.5 });
+  const elsewhere = { ...evaluation, player: { ...player, engine: { ...player.engine, capabilities } } };
+  expect(await klToStart(elsewhere, player, watcher)).toBeNaN();
 });

@@ -476,7 +476,8 @@ export function profileOf<P extends Problem>({ player, failed }: Evaluation<P>):
 /**
  * KL of a trained model to the start model, nats per token, on its own sampled reflections: the mean of
  *   exp(d) - d - 1, d = log p_start - log p_trained
- * as in the loss (`method/loss.ts`), under softmax(logits / temperature) without filters. NaN without reflections.
+ * as in the loss (`method/loss.ts`), under softmax(logits / temperature) without filters. NaN without reflections, and
+ * where an engine has no log-probabilities at that temperature.
  */
 export async function klToStart<P extends Problem>(
   trained: Evaluation<P>,
@@ -484,9 +485,11 @@ export async function klToStart<P extends Problem>(
   watcher: Watcher,
 ): Promise<number> {
   const { player, failed } = trained;
-  watcher.phase('KL to the start model', failed.length);
   const { temperature } = player.options;
   const options = { temperature: temperature > 0 ? temperature : 1 };
+  const { scoresAt = options.temperature } = player.engine.capabilities();
+  if (scoresAt !== options.temperature) return Number.NaN;
+  watcher.phase('KL to the start model', failed.length);
   let sum = 0;
   let count = 0;
   for (let from = 0; from < failed.length; from += SCORE_BATCH) {

@@ -35,6 +35,8 @@ export interface TinkerPlace {
   baseModel: string;
   /** A checkpoint for samplers; left out: the base model. */
   modelPath?: string;
+  /** The same weights as a checkpoint for training. */
+  statePath?: string;
   texts: string;
   contextLength: number;
   vocabularySize: number;
@@ -123,6 +125,7 @@ export function settleTinker(model: string, flags: TinkerFlags, env: Io['env']):
     url,
     baseModel,
     ...(modelPath === undefined ? {} : { modelPath }),
+    ...(origin?.statePath === undefined ? {} : { statePath: origin.statePath }),
     texts: resolve(texts),
     contextLength: flags.context ?? Math.min(longest, DEFAULT_CONTEXT),
     vocabularySize: numberOf(config['vocab_size']) ?? loadTokenizer(texts).vocabularySize,
@@ -161,11 +164,12 @@ export function remoteLora({ lora = DEFAULT_RANK, seed = 0 }: LoraFlags & { seed
 }
 
 /** Of a folder that holds an adapter from a service. */
-function originOf(directory: string): { baseModel: string; path: string } | undefined {
+function originOf(directory: string): { baseModel: string; path: string; statePath?: string } | undefined {
   const file = join(directory, ORIGIN_FILE);
   if (!existsSync(file)) return undefined;
-  const { baseModel, path } = parseJsonObject(readFileSync(file, 'utf8'));
-  if (typeof baseModel === 'string' && typeof path === 'string') return { baseModel, path };
+  const { baseModel, path, statePath } = parseJsonObject(readFileSync(file, 'utf8'));
+  if (typeof baseModel === 'string' && typeof path === 'string')
+    return { baseModel, path, ...(typeof statePath === 'string' ? { statePath } : {}) };
   throw new R3Error('engine', 'bad-file', `${file}: expected baseModel and path, got others`);
 }
 

@@ -114,6 +114,8 @@ export interface Capabilities {
   modelHash: string;
   /** Fields of this interface (such as `topK`, `seed`, `weightDecay`) that it takes and does not act on. Left out: none. */
   ignores?: readonly string[];
+  /** The only temperature of `logprobs` and `forwardBackward`. Left out: any. */
+  scoresAt?: number;
   /** The share of an adapter's inputs that training drops, so that it does not compute what sampling does. Left out: 0. */
   dropout?: number;
 }

@@ -33,6 +33,7 @@ import {
   type TinkerClientOptions,
   type TrainingModel,
 } from './client.ts';
+import { badAnswer } from './errors.ts';
 import { atPositions, scoringDatum, surrogateOf, type Derivative, type Reduction } from './losses.ts';
 import { probeSampling, probeTraining } from './probe.ts';
 import { gradientNormIn, recogniseServer, type Ignorable, type ServerTraits } from './servers.ts';
@@ -49,6 +50,8 @@ export interface TinkerEngineOptions extends Omit<TinkerClientOptions, 'limits' 
   lora?: { rank: number; seed: number } | undefined;
   /** A checkpoint for samplers, tinker://..., to sample from in place of the base model. */
   modelPath?: string | undefined;
+  /** The checkpoint for training of the same weights: what is sampled on services that sample loaded adapters alone. */
+  statePath?: string | undefined;
   /** Where the base model's files are on this machine: written into adapters that are saved. */
   localModel?: string | undefined;
   clock?: TinkerClientOptions['clock'];
@@ -103,13 +106,15 @@ async function makeEngine(
   url: string,
   options: TinkerEngineOptions,
 ): Promise<TinkerEngine> {
-  const { baseModel, vocabularySize, lora, modelPath } = options;
+  const { baseModel, vocabularySize, lora, modelPath, statePath } = options;
   const contextLength = await contextOf(client, options);
   const baseSampler = await client.createSampler({ baseModel });
-  let traits: ServerTraits = recogniseServer({ url });
+  let traits: ServerTraits = recogniseServer({ url, modelId: modelPath?.split('/')[2] });
   const ignores = new Set<Ignorable>();
   let reduction: Reduction | null = null;
   let model: TrainingModel | undefined;
+  /** Adapters that were loaded to be sampled. */
+  const held: TrainingModel[] = [];
   if (lora !== undefined) {
     const scratch = await createModel(lora);
     const found = await probeTraining(scratch, vocabularySize);
@@ -230,13 +235,25 @@ async function makeEngine(
         ? order.inOrder(() => trained().saveForSampler())
         : modelPath === undefined
           ? Promise.resolve(baseSampler)
-          : client.createSampler({ modelPath });
+          : statePath === undefined || traits.snapshots
+            ? client.createSampler({ modelPath })
+            : loadedSampler(statePath);
     // One that could not be made is made anew by the next who asks.
     made.catch(() => {
       if (snapshot === made) snapshot = undefined;
     });
     snapshot = made;
     return made;
+  };
+
+  /** Of a checkpoint for training, loaded into an adapter of its own. */
+  const loadedSampler = async (path: string): Promise<Sampler> => {
+    const { rank } = await client.weightsInfo(path);
+    if (rank === undefined) throw badAnswer('weights_info', 'the rank of an adapter', 'none');
+    const loaded = await createModel({ rank, seed: 0 });
+    held.push(loaded);
+    await loaded.loadWeights(path, false);
+    return loaded.saveForSampler();
   };
 
   const sample = async (request: SampleRequest): Promise<Completion[]> => {
@@ -297,6 +314,7 @@ async function makeEngine(
     modelHash: createHash('sha256')
       .update(`tinker ${modelPath ?? baseModel}`)
       .digest('hex'),
+    scoresAt: 1,
     ...(ignores.size === 0 ? {} : { ignores: [...ignores] }),
   };
 
@@ -385,7 +403,8 @@ async function makeEngine(
           const path = await underNewName((name) => on.saveForSamplerAs(name));
           const files = readTar(await readAll(await archiveOf(client, path)));
           writeAdapter(partial, files, options.localModel ?? baseModel);
-          const origin = { version: STATE_VERSION, path, baseModel, url };
+          const forTraining = await underNewName((name) => on.saveWeights(name));
+          const origin = { version: STATE_VERSION, path, statePath: forTraining, baseModel, url };
           writeFileAtomic(join(partial, ORIGIN_FILE), `${JSON.stringify(origin, null, 2)}\n`);
         }),
       ),
@@ -424,10 +443,11 @@ async function makeEngine(
     close: async () => {
       if (isClosed) return;
       isClosed = true;
-      if (model !== undefined) {
+      const places = model === undefined ? held : [model, ...held];
+      if (places.length > 0) {
         const enough = new AbortController();
         const late = sleep(UNLOAD_MS, undefined, { signal: enough.signal }).catch(() => undefined);
-        await Promise.race([unload(model), late]);
+        await Promise.race([Promise.all(places.map(unload)), late]);
         enough.abort();
       }
       await client.close();
