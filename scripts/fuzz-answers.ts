@@ -1,5 +1,5 @@
 /**
- * Feeds made-up answers to every reader of answers: `node scripts/run-ts.mjs scripts/fuzz-answers.ts --inputs N [--seed N]`.
+ * Feeds made-up answers to every reader of answers: `node scripts/run-ts.mjs scripts/fuzz-answers.ts --inputs N [--seed N] [--reader NAME]`.
  *
  * Inputs are golds, LaTeX and prose, cut up, joined and mutated, a few of them very long. Each reader gets N of them and
  * must return without an error and within MAX_MS; equality of mathematical answers must be reflexive and symmetric. Prints
@@ -111,9 +111,14 @@ const READERS: Readonly<Record<string, (input: string) => void>> = {
 };
 
 const { values } = parseArgs({
-  options: { inputs: { type: 'string', default: '10000' }, seed: { type: 'string', default: '1' } },
+  options: {
+    inputs: { type: 'string', default: '10000' },
+    seed: { type: 'string', default: '1' },
+    reader: { type: 'string' },
+  },
 });
 for (const [index, [name, read]] of Object.entries(READERS).entries()) {
+  if (values.reader !== undefined && values.reader !== name) continue;
   const rng = makeRng(Number(values.seed), index);
   const started = performance.now();
   let slowest = 0;
