@@ -124,13 +124,16 @@ training.push(
 training.push('--adam-beta2', '0.98', '--no-max-grad-norm', '--loss-type', 'bnpo', '--beta', '0.2');
 training.push('--lora', values.lora, '--seed', values.seed, '--checkpoint-every', '5');
 const run = join(out, 'run');
-const faults = await trainThroughFaults(['train', ...service, '--model', model, ...training, '--run', run], {
-  run,
-  resume: ['train', '--resume', run, '--url', url],
-  steps,
-  restart: values.restart,
-});
-record('a run, killed and resumed', faults.join('; '), true);
+const happened = await trainThroughFaults(
+  ['train', ...service, '--model', model, ...training, '--run', run],
+  {
+    run,
+    resume: ['train', '--resume', run, '--url', url],
+    steps,
+    restart: values.restart,
+  },
+);
+record('a run, killed and resumed', happened.join('; '), true);
 const { text, holds } = checkOnce(run, steps, Number(values['failures-per-step']));
 record('every step and episode once', text, holds);
 
@@ -140,30 +143,27 @@ recordDistance(
   await compareSaved(place, saved, problems('choose', 32)),
 );
 
-const measured = JSON.parse(
-  await r3(['eval', ...service, '--run', run, '--against', model, '--problems', heldOut, '--json']),
-) as EvaluationFile;
-const change = measured.change;
 const points = (share: number): string => `${share > 0 ? '+' : ''}${(100 * share).toFixed(1)}`;
 const recordGain = (what: string, gain: { diff: number; low: number; high: number } | undefined): void => {
   if (gain === undefined) return record(what, 'nothing', false);
   record(what, `${points(gain.diff)} points (${points(gain.low)} to ${points(gain.high)})`, gain.low > 0);
 };
-recordGain('second try, trained minus start', change?.sampled[0]?.secondTry);
-recordGain('second try greedy, trained minus start', change?.greedy.secondTry);
-recordGain(
-  'reflections by trained minus by start, read by start',
-  change?.writerByReader[0]?.writtenByTrained,
-);
+/** A run beside its start model. */
+const recordGains = async (where: string, evaluation: readonly string[]): Promise<void> => {
+  const summary = await r3(['eval', ...evaluation, '--problems', heldOut, '--json']);
+  const { change } = JSON.parse(summary) as EvaluationFile;
+  recordGain(`${where}: second try, trained minus start`, change?.sampled[0]?.secondTry);
+  recordGain(`${where}: the same, greedy`, change?.greedy.secondTry);
+  const written = change?.writerByReader[0]?.writtenByTrained;
+  recordGain(`${where}: reflections by trained minus by start, read by start`, written);
+};
+await recordGains('service', [...service, '--run', run, '--against', model]);
 
 const embedded = join(out, 'run-embedded');
 await r3(['train', '--model', place.folder, ...training, '--lora-alpha', '32', '--run', embedded]);
+await recordGains('embedded engine, same options', ['--run', embedded, '--against', place.folder]);
 await r3(['report', run, embedded, '--out', join(out, 'report.html')]);
-record(
-  'the same options on the embedded engine',
-  `report of both runs: ${join(values.out, 'report.html')}`,
-  true,
-);
+process.stderr.write(`interop: both runs side by side: ${join(values.out, 'report.html')}\n`);
 
 process.stdout.write(
   `${renderTable(
