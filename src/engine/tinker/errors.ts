@@ -50,6 +50,7 @@ export function errorOfReply({ what, missing }: Named, reply: Reply, redact: Red
     case 409:
       return make('mismatch', '; the name or number is taken');
     case 408:
+    case 425:
     case 429:
       return make('no-network', '; the service stayed busy');
     default:

@@ -19,8 +19,8 @@ const wait = (
 ) => waitBeforeResend(failure, { ...NONE, ...attempts }, { ...LIMITS, ...limits }, 0.5);
 
 describe('waitBeforeResend', () => {
-  it('resends what may pass: 408, 429, 5xx, and connections that were lost', () => {
-    for (const status of [408, 429, 500, 502, 503, 504])
+  it('resends what may pass: 408, 425, 429, 5xx, and connections that were lost', () => {
+    for (const status of [408, 425, 429, 500, 502, 503, 504])
       expect(wait(reply(status)), String(status)).toBe(375);
     expect(wait({})).toBe(375);
   });

@@ -6,7 +6,7 @@
  * up to a minute, and `x-should-retry`. Two limits end it: resends, and the time since the first send. A request is
  * resent only as the same bytes, whose sequence id tells the server that it is the same one.
  *
- * Wire facts: 408, 429, 5xx and lost connections pass; 402 is a pause for payment, asked again every 5 s up to the time
+ * Wire facts: 408, 425 (RFC 8470), 429, 5xx and lost connections pass; 402 is a pause for payment, asked again every 5 s up to the time
  * that the server's configuration allows; a 400 on polling may come from a proxy and is asked again three times;
  * an empty 400 is a reset connection. 409 stands for a name that is taken, and stays.
  */
@@ -66,7 +66,7 @@ function mayPass(reply: Reply | undefined, attempts: Attempts, limits: ResendLim
   if (headers['x-should-retry'] === 'true') return true;
   if (headers['x-should-retry'] === 'false') return false;
   if (status === 400) return body.length === 0 || attempts.badRequests < limits.badRequests;
-  return status === 408 || status === 429 || status >= 500;
+  return status === 408 || status === 425 || status === 429 || status >= 500;
 }
 
 function growingWait(failures: number, random: number): number {
