@@ -750,6 +750,24 @@ describe('training', () => {
 });
 
 describe('checkpoints', () => {
+  it('whose deletion loses its answer are deleted, and so is a model that is unloaded', async () => {
+    const { client, service } = await setUp(
+      either(
+        on('unload_model', 'cut', { status: 404, json: { detail: 'no such model' } }),
+        ({ method, index }) =>
+          method !== 'DELETE'
+            ? undefined
+            : index === 0
+              ? 'cut'
+              : { status: 404, json: { detail: 'no such checkpoint' } },
+      ),
+    );
+    await client.deleteCheckpoint('tinker://run/weights/name');
+    const model = await client.createModel({ baseModel: 'm', lora: LORA });
+    await model.unload();
+    expect(service.paths().filter((path) => path === 'unload_model')).toHaveLength(2);
+  });
+
   it('are deleted by their path, of three parts or two', async () => {
     const { client, service } = await setUp(({ method }) =>
       method === 'DELETE' ? { status: 204 } : undefined,

@@ -11,10 +11,10 @@ import { R3Error } from '../../lib/errors.ts';
 import { packageVersion } from '../../lib/version.ts';
 import { makeBudget } from './budget.ts';
 import { systemClock, type Clock } from './clock.ts';
-import { call, LIMITS, makeNotice, objectOf, type Call, type Context, type Limits } from './context.ts';
+import { call, GONE, LIMITS, makeNotice, objectOf, type Call, type Context, type Limits } from './context.ts';
 import { badAnswer, makeRedact } from './errors.ts';
 import { submit, retrieve, type Decode } from './futures.ts';
-import { openHttp } from './http.ts';
+import { openHttp, type Http } from './http.ts';
 import { writeJson } from './json.ts';
 import { download } from './download.ts';
 import { makeSamplers, type Sampler } from './sampler.ts';
@@ -36,6 +36,8 @@ export interface TinkerClientOptions {
   onNotice?: ((text: string) => void) | undefined;
   limits?: Partial<Limits> | undefined;
   clock?: Clock | undefined;
+  /** What carries requests. Default: the network. */
+  http?: Http | undefined;
 }
 
 export interface LoraOptions {
@@ -69,6 +71,7 @@ export interface TinkerClient {
   weightsInfo(path: string): Promise<{ baseModel: string; isLora: boolean; rank?: number }>;
   /** The tar archive of a checkpoint: an adapter in PEFT layout. */
   archive(path: string): Promise<AsyncIterable<Uint8Array>>;
+  /** One that is not there counts as deleted: an earlier send of the request may have done it. */
   deleteCheckpoint(path: string): Promise<void>;
   stats(): ClientStats;
   /** Ends what is under way, with an error `cancelled`, and all connections. */
@@ -98,7 +101,7 @@ export async function openTinkerClient(options: TinkerClientOptions): Promise<Ti
   const end = (): void => ended.abort(signal?.reason);
   if (signal?.aborted === true) end();
   signal?.addEventListener('abort', end, { once: true });
-  const http = openHttp({ url, apiKey, clock, userAgent: `r3/${packageVersion()}` });
+  const http = options.http ?? openHttp({ url, apiKey, clock, userAgent: `r3/${packageVersion()}` });
   const context: Context = {
     http,
     clock,
@@ -203,6 +206,7 @@ export async function openTinkerClient(options: TinkerClientOptions): Promise<Ti
         missing: 'not-found',
         method: 'DELETE',
         path: checkpointPath(path),
+        accepted: GONE,
         cancel,
       });
     },

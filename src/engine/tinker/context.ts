@@ -44,6 +44,9 @@ export const LIMITS: Limits = {
   maxResubmits: 3,
 };
 
+/** What a request to take something away is answered where an earlier send of it has done so. */
+export const GONE: readonly number[] = [404, 410];
+
 /** The same notice is given so often at most. */
 const NOTICE_INTERVAL_MS = 60_000;
 /** Failures in a row of which nobody is told. */

@@ -13,8 +13,9 @@ import zlib from 'node:zlib';
 import { R3Error } from '../../lib/errors.ts';
 import { chunksOf, joinOutputs, type WireDatum } from './chunks.ts';
 import { textIn, type Wire } from './client.ts';
+import { call, GONE } from './context.ts';
 import { badAnswer } from './errors.ts';
-import { retrieve, submit, type Decode } from './futures.ts';
+import { requestIdOf, retrieve, submit, type Decode } from './futures.ts';
 import { PROTOBUF_TYPE } from './http.ts';
 import { writeJson } from './json.ts';
 import { forwardBackwardJson, outputOfJson, type ForwardBackwardCall } from './json-messages.ts';
@@ -60,7 +61,7 @@ export interface TrainingModel {
   saveForSamplerAs(name: string): Promise<string>;
   /** Some services take it only as a model's first call. */
   loadWeights(path: string, optimizer: boolean): Promise<void>;
-  /** Gives the model's place on the service back. */
+  /** Gives the model's place on the service back; one that is gone has given it back. */
   unload(): Promise<void>;
 }
 
@@ -217,8 +218,18 @@ export function makeTrainingModel(
     unload: async () => {
       const what = 'unload_model';
       const body = writeJson({ model_id: modelId, type: what });
-      const asked = { what, missing: 'expired', method: 'POST', path: what, body, cancel } as const;
-      const requestId = await inOrder(what, () => submit(context, asked));
+      const asked = {
+        what,
+        missing: 'expired',
+        method: 'POST',
+        path: what,
+        body,
+        accepted: GONE,
+        cancel,
+      } as const;
+      const reply = await inOrder(what, () => call(context, asked));
+      if (reply.status >= 400) return;
+      const requestId = requestIdOf(what, reply);
       await retrieve(context, { what, requestId, decode: { json: () => undefined }, room, cancel });
     },
   };
