@@ -4,6 +4,7 @@
  * Every wait of a line is equally long, so that waits end in the order in which they began: the line is a queue, and the
  * timer stands for its head. Ten thousand long polls cost ten thousand queue entries and one timer.
  */
+import type { Timers } from './timers.ts';
 
 export interface DelayLine {
   /** Calls `run` once, the line's delay from now. */
@@ -15,19 +16,19 @@ export interface DelayLine {
 /** Entries that are done are cut off the front when there are this many. */
 const TRIM_COUNT = 4096;
 
-export function makeDelayLine(delayMs: number): DelayLine {
+export function makeDelayLine(delayMs: number, timers: Timers): DelayLine {
   let queue: { due: number; run: () => void }[] = [];
   let head = 0;
-  let timer: NodeJS.Timeout | undefined;
+  let disarm: (() => void) | undefined;
 
   function arm(): void {
     const first = queue[head];
-    if (timer !== undefined || first === undefined) return;
-    timer = setTimeout(tick, Math.max(0, first.due - performance.now()));
+    if (disarm !== undefined || first === undefined) return;
+    disarm = timers.after(Math.max(0, first.due - timers.now()), tick);
   }
   function tick(): void {
-    timer = undefined;
-    const now = performance.now();
+    disarm = undefined;
+    const now = timers.now();
     for (let entry = queue[head]; entry !== undefined && entry.due <= now; entry = queue[head]) {
       head++;
       entry.run();
@@ -41,12 +42,12 @@ export function makeDelayLine(delayMs: number): DelayLine {
 
   return {
     add(run) {
-      queue.push({ due: performance.now() + delayMs, run });
+      queue.push({ due: timers.now() + delayMs, run });
       arm();
     },
     clear() {
-      clearTimeout(timer);
-      timer = undefined;
+      disarm?.();
+      disarm = undefined;
       queue = [];
       head = 0;
     },

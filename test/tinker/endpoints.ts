@@ -30,6 +30,7 @@ import {
 } from './requests.ts';
 import { makeSequence } from './sequence.ts';
 import { tarOf } from './tar.ts';
+import type { Timers } from './timers.ts';
 import type { Answered, Checkpoint, Model, Reply, Run, SamplingSession, World } from './world.ts';
 
 export interface Call {
@@ -52,6 +53,7 @@ export interface EndpointOptions {
   world: World;
   futures: Futures;
   now: () => number;
+  timers: Timers;
   graceMs: number;
   /** What `client/config` announces beside the defaults. */
   clientConfig: Record<string, unknown>;
@@ -320,7 +322,7 @@ export function makeEndpoints(options: EndpointOptions): Endpoints {
         session,
         lora,
         metadata: body.user_metadata ?? {},
-        sequence: makeSequence(0, options.graceMs),
+        sequence: makeSequence(0, options.graceMs, options.timers),
         answered: new Map(),
         refused: new Set(),
         backend: undefined,

@@ -1,32 +1,8 @@
 /** Faults: what a client sees of each, and that none of them makes the server do a thing twice. */
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { makeFaultQueue, PASSING_FAULTS, randomFaults, type Fault } from './faults.ts';
-import { makeScriptedBackend, type ScriptedBackend } from './scripted-backend.ts';
-import type { TinkerServerOptions } from './server.ts';
-import {
-  datumJson,
-  modelBody,
-  passBody,
-  SESSION,
-  startReady,
-  stepBody,
-  text,
-  textInput,
-  type Ready,
-} from './testing.ts';
+import { datumJson, modelBody, passBody, SESSION, start, stepBody, text, textInput } from './testing.ts';
 
-const opened: { close(): Promise<void> }[] = [];
-afterEach(async () => {
-  for (const server of opened.splice(0)) await server.close();
-});
-async function start(
-  options: Partial<TinkerServerOptions> = {},
-): Promise<Ready & { backend: ScriptedBackend }> {
-  const backend = makeScriptedBackend();
-  const ready = await startReady({ backend, ...options });
-  opened.push(ready.server);
-  return { ...ready, backend };
-}
 const reset = (when: 'before' | 'after' | 'during'): Fault => ({ kind: 'reset', when });
 
 test.each([
@@ -125,6 +101,15 @@ test('a restart that keeps its memory answers as if nothing had been', async () 
   let answer: Awaited<ReturnType<typeof run>> | undefined;
   while (answer === undefined) answer = await run('optim_step', stepBody(modelId, 1)).catch(() => undefined);
   expect(answer.json.metrics).toBeDefined();
+  expect(backend.counts.steps).toBe(1);
+});
+
+test('a restart after an operation finds it done, and the same request again makes it no second', async () => {
+  const { server, post, run, modelId, backend } = await start();
+  server.faults.add('optim_step', { kind: 'restart', when: 'after', keeps: 'memory', downMs: 0 });
+  await expect(post('optim_step', stepBody(modelId, 1))).rejects.toThrow();
+  expect(backend.counts.steps).toBe(1);
+  expect((await run('optim_step', stepBody(modelId, 1))).json.metrics).toBeDefined();
   expect(backend.counts.steps).toBe(1);
 });
 

@@ -20,8 +20,8 @@ export type Fault =
   | { kind: 'slow'; ms: number }
   /** The future that the request opens, or polls, is forgotten: it answers this status. */
   | { kind: 'lost'; status: 404 | 410; of: 'samples' | 'any' }
-  /** The server goes down before the request is read, and comes back. */
-  | { kind: 'restart'; keeps: Keeps; downMs: number }
+  /** The server goes down before the request is read, or after its operation was done, and comes back. Default before. */
+  | { kind: 'restart'; when?: 'before' | 'after'; keeps: Keeps; downMs: number }
   /** All sessions end at once, as when heartbeats stay away. */
   | { kind: 'expire' }
   /** A model finds all adapter slots taken. */
@@ -82,6 +82,35 @@ export const PASSING_FAULTS: readonly Fault[] = [
   { kind: 'slow', ms: 10 },
   { kind: 'lost', status: 410, of: 'samples' },
   { kind: 'restart', keeps: 'memory', downMs: 0 },
+];
+
+/** Where time is virtual, long waits cost nothing: a request arrives when its client has long sent another, a pause lasts. */
+export const PATIENT_FAULTS: readonly Fault[] = [
+  ...PASSING_FAULTS,
+  { kind: 'reset', when: 'after' },
+  { kind: 'status', status: 500, when: 'after' },
+  { kind: 'status', status: 504, when: 'after' },
+  { kind: 'status', status: 425, when: 'before' },
+  { kind: 'status', status: 408, when: 'after' },
+  { kind: 'status', status: 429, when: 'before', retryAfterMs: 40 },
+  { kind: 'status', status: 429, when: 'after', retryAfterMs: 0 },
+  { kind: 'status', status: 402, when: 'before' },
+  { kind: 'hold', ms: 400 },
+  { kind: 'hold', ms: 70_000 },
+  { kind: 'slow', ms: 9000 },
+  { kind: 'lost', status: 404, of: 'samples' },
+  { kind: 'restart', keeps: 'memory', downMs: 3000 },
+  { kind: 'restart', when: 'after', keeps: 'memory', downMs: 40 },
+];
+
+/** What ends a session, a model or a result for good: a run stops, and goes on from its last checkpoint. */
+export const ENDING_FAULTS: readonly Fault[] = [
+  { kind: 'expire' },
+  { kind: 'full' },
+  { kind: 'lost', status: 410, of: 'any' },
+  { kind: 'restart', keeps: 'checkpoints', downMs: 0 },
+  { kind: 'restart', keeps: 'checkpoints', downMs: 5000 },
+  { kind: 'restart', when: 'after', keeps: 'checkpoints', downMs: 0 },
 ];
 
 export function randomFaults(options: RandomFaultOptions): FaultScript {

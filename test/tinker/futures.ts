@@ -7,6 +7,7 @@
  */
 import type { ForwardBackwardOutput, SampleResponse } from '../../src/engine/tinker/messages.ts';
 import { makeDelayLine } from './delay-line.ts';
+import type { Timers } from './timers.ts';
 
 export type Outcome =
   | { kind: 'json'; body: Record<string, unknown> }
@@ -35,6 +36,7 @@ export interface FuturesOptions {
   pollWindowMs: number;
   /** So many results are kept; beyond, the oldest are forgotten (410). */
   keptResults: number;
+  timers: Timers;
 }
 
 export interface Futures {
@@ -56,11 +58,11 @@ export function isReady({ outcome, holds }: Future): boolean {
   return outcome !== undefined && holds === 0;
 }
 
-export function makeFutures({ latencyMs, pollWindowMs, keptResults }: FuturesOptions): Futures {
+export function makeFutures({ latencyMs, pollWindowMs, keptResults, timers }: FuturesOptions): Futures {
   const futures = new Map<string, Future>();
   const forgotten = new Map<string, 404 | 410>();
-  const latency = makeDelayLine(latencyMs);
-  const windows = makeDelayLine(pollWindowMs);
+  const latency = makeDelayLine(latencyMs, timers);
+  const windows = makeDelayLine(pollWindowMs, timers);
   /** Never starts again, so that no id comes twice in the life of a server. */
   let opened = 0;
   let pending = 0;
@@ -134,10 +136,10 @@ export function makeFutures({ latencyMs, pollWindowMs, keptResults }: FuturesOpt
       if (future === undefined) return;
       if (isReady(future)) pending++;
       future.holds++;
-      setTimeout(() => {
+      timers.after(ms, () => {
         future.holds--;
         wake(future);
-      }, ms).unref();
+      });
     },
     forget(id, status) {
       const future = futures.get(id);

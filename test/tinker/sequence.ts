@@ -5,6 +5,7 @@
  * So a gap is waited for during a short grace time and then passed over. An operation that comes after its turn was
  * passed over still runs, next, and is counted as late.
  */
+import type { Timers } from './timers.ts';
 
 export interface Sequence {
   add(seqId: number, run: () => Promise<void>): void;
@@ -17,17 +18,17 @@ export interface Sequence {
   close(): void;
 }
 
-export function makeSequence(first: number, graceMs: number): Sequence {
+export function makeSequence(first: number, graceMs: number, timers: Timers): Sequence {
   const waiting = new Map<number, () => Promise<void>>();
   const skipped = new Set<number>();
   let next = first;
   let late = 0;
   let isBusy = false;
   let isClosed = false;
-  let timer: NodeJS.Timeout | undefined;
+  let stopWaiting: (() => void) | undefined;
 
   function passOver(): void {
-    timer = undefined;
+    stopWaiting = undefined;
     if (waiting.size > 0) next = Math.min(...waiting.keys());
     pump();
   }
@@ -45,11 +46,11 @@ export function makeSequence(first: number, graceMs: number): Sequence {
     const seqId = turn();
     const run = seqId === undefined ? undefined : waiting.get(seqId);
     if (seqId === undefined || run === undefined) {
-      timer ??= setTimeout(passOver, graceMs).unref();
+      stopWaiting ??= timers.after(graceMs, passOver);
       return;
     }
-    clearTimeout(timer);
-    timer = undefined;
+    stopWaiting?.();
+    stopWaiting = undefined;
     waiting.delete(seqId);
     next = Math.max(next, seqId + 1);
     isBusy = true;
@@ -73,7 +74,7 @@ export function makeSequence(first: number, graceMs: number): Sequence {
     lateCount: () => late,
     close() {
       isClosed = true;
-      clearTimeout(timer);
+      stopWaiting?.();
       waiting.clear();
     },
   };

@@ -1,5 +1,5 @@
 /** The server itself, call by call: what it answers, and what it refuses. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   decodeForwardBackwardOutput,
   decodeSampleResponse,
@@ -8,14 +8,16 @@ import {
 import type { SampleOrder } from './backend.ts';
 import { SKYRL_JAX, STRICT, TCRL } from './quirks.ts';
 import { makeScriptedBackend } from './scripted-backend.ts';
-import { startTinkerServer, type TinkerServerOptions } from './server.ts';
+import { startTinkerServer } from './server.ts';
 import {
   PROTOBUF,
   SESSION,
+  closedAfter,
   datumJson,
   modelBody,
   passBody,
   rawClient,
+  start,
   startReady,
   stepBody,
   text,
@@ -23,15 +25,6 @@ import {
   type Ready,
 } from './testing.ts';
 
-const opened: { close(): Promise<void> }[] = [];
-afterEach(async () => {
-  for (const server of opened.splice(0)) await server.close();
-});
-const start = async (options: Partial<TinkerServerOptions> = {}): Promise<Ready> => {
-  const ready = await startReady({ backend: makeScriptedBackend(), ...options });
-  opened.push(ready.server);
-  return ready;
-};
 const sampleBody = (samplerId: string, seqId: number | string = 0, more: Record<string, unknown> = {}) => ({
   num_samples: 1,
   prompt: textInput([1, 2, 3]),
@@ -76,14 +69,14 @@ describe('start', () => {
       backend: makeScriptedBackend(),
       refuseVersion: (version) => `${version} is old`,
     });
-    opened.push(server);
+    closedAfter(server);
     const { status, json } = await rawClient(server.url).post('create_session', SESSION);
     expect([status, json.detail]).toEqual([400, '0.25.0 is old']);
   });
 
   test('a key that is wanted is compared', async () => {
     const server = await startTinkerServer({ backend: makeScriptedBackend(), apiKey: 'tml-right' });
-    opened.push(server);
+    closedAfter(server);
     const { post } = rawClient(server.url);
     expect((await post('create_session', SESSION)).status).toBe(401);
     expect((await post('create_session', SESSION, { 'x-api-key': 'tml-right' })).status).toBe(200);

@@ -3,21 +3,23 @@
  *
  * It is there to hold a client to the protocol: it does what docs and SDK of the protocol say, and refuses what they
  * refuse, including options that real servers ignore. What is computed is the backend's: the embedded engine, or a cheap
- * imitation. Switches imitate known servers (quirks.ts), and each HTTP request can meet a fault (faults.ts).
+ * imitation. Switches imitate known servers (quirks.ts), and each HTTP request can meet a fault (faults.ts). It may do
+ * without the port: then whoever has it hands requests over (in-process.ts).
  *
  * This file is HTTP and faults; endpoints.ts is what the requests mean.
  */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import { messageOf } from '../../src/lib/errors.ts';
 import type { Backend } from './backend.ts';
 import { json, makeEndpoints, type Call, type EndpointOptions } from './endpoints.ts';
 import { makeFaultQueue, type Fault, type FaultQueue, type FaultScript, type Keeps } from './faults.ts';
-import { makeFutures } from './futures.ts';
+import { isReady, makeFutures } from './futures.ts';
 import { STRICT, type Quirks } from './quirks.ts';
 import { Refusal } from './refusal.ts';
+import { systemTimers, wait, type Timers } from './timers.ts';
 import { makeWorld, type Reply } from './world.ts';
 
 export interface TinkerServerOptions {
@@ -38,6 +40,10 @@ export interface TinkerServerOptions {
   sessionTimeoutMs?: number;
   /** Milliseconds. Default Date.now. */
   now?: () => number;
+  /** What all waits are by. Default: those of the machine. */
+  timers?: Timers;
+  /** Whether to listen on a port. Default true. */
+  listens?: boolean;
   /** Default 64 MiB: chunks of training data are estimated at 5 MB, and one larger datum goes alone. */
   maxBodyBytes?: number;
   /** Default 100 000. */
@@ -71,9 +77,26 @@ export interface LogEntry {
   fault?: Fault['kind'];
 }
 
+/** A request as it arrives. */
+export interface Arrival {
+  method: string;
+  /** Path and query. */
+  url: string;
+  headers: IncomingHttpHeaders;
+  /** The body as it was sent. */
+  read(): Promise<Uint8Array>;
+}
+
+/** What goes back: a reply, the first half of one, or nothing but a broken connection. */
+export type Delivery = { sent: 'whole' | 'half'; reply: Reply } | { sent: 'nothing' };
+
 export interface TinkerServer {
   /** The base URL, without `/api/v1`. */
   readonly url: string;
+  /** One request, and the fault that it meets. */
+  exchange(request: Arrival): Promise<Delivery>;
+  /** Called when a restart breaks all connections: for those that are no sockets. */
+  readonly connections: Set<() => void>;
   /** The latest requests, in the order of their answers. */
   readonly log: readonly LogEntry[];
   /** Requests by endpoint, whatever came of them. */
@@ -97,12 +120,13 @@ const API = '/api/v1/';
 const MIB = 2 ** 20;
 
 export async function startTinkerServer(options: TinkerServerOptions): Promise<TinkerServer> {
-  const { backend, quirks = STRICT, prefix = '', now = Date.now } = options;
+  const { backend, quirks = STRICT, prefix = '', now = Date.now, timers = systemTimers } = options;
   const { maxBodyBytes = 64 * MIB, keptLog = 10_000, apiKey, faultScript } = options;
   const futures = makeFutures({
     latencyMs: options.latencyMs ?? 0,
     pollWindowMs: options.pollWindowMs ?? 200,
     keptResults: options.keptResults ?? 100_000,
+    timers,
   });
   const world = makeWorld({ backend, futures, now, sessionTimeoutMs: options.sessionTimeoutMs ?? 300_000 });
   const endpoints = makeEndpoints({
@@ -111,6 +135,7 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
     world,
     futures,
     now,
+    timers,
     graceMs: options.graceMs ?? 100,
     clientConfig: options.clientConfig ?? {},
     maxModels: options.maxModels ?? Infinity,
@@ -132,20 +157,43 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
     outgoing.on('error', () => undefined);
     serve(incoming, outgoing).catch(() => incoming.socket.destroy());
   });
+  const { listens = true } = options;
   await listen(0);
-  const { port } = http.address() as AddressInfo;
+  const port = listens ? (http.address() as AddressInfo).port : 0;
   const url = `http://127.0.0.1:${port}${prefix}`;
+  const connections = new Set<() => void>();
 
   async function listen(at: number): Promise<void> {
+    if (!listens) return;
     // Thousands of connections may be opened at once.
     http.listen({ port: at, host: '127.0.0.1', backlog: 16_384 });
     await once(http, 'listening');
   }
 
   async function serve(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const { pathname, searchParams: query } = new URL(incoming.url ?? '/', url);
+    const { method = '', url: target = '/', headers } = incoming;
+    const delivery = await exchange({ method, url: target, headers, read: () => readWhole(incoming) });
+    if (delivery.sent === 'nothing') {
+      incoming.socket.resetAndDestroy();
+      return;
+    }
+    const { status, headers: sent, body } = delivery.reply;
+    const whole = Buffer.from(body);
+    outgoing.writeHead(status, { ...sent, 'content-length': whole.length });
+    if (delivery.sent === 'half') {
+      outgoing.write(whole.subarray(0, whole.length >> 1), () => incoming.socket.destroy());
+      return;
+    }
+    outgoing.end(whole);
+    // What is left of a refused body is read and dropped, so that the client gets to the answer.
+    if (!incoming.complete) incoming.resume();
+  }
+
+  async function exchange(request: Arrival): Promise<Delivery> {
+    if (isDown) return { sent: 'nothing' };
+    const { pathname, searchParams: query } = new URL(request.url, url);
     const path = pathname.startsWith(prefix + API) ? pathname.slice(prefix.length + API.length) : '';
-    const endpoint = endpointOf(incoming.method ?? '', path);
+    const endpoint = endpointOf(request.method, path);
     counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
     const fault = faults.next(endpoint) ?? faultScript?.(endpoint);
     const note = (status: number): void => {
@@ -154,46 +202,50 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
     };
     if (fault?.kind === 'reset' && fault.when === 'before') {
       note(0);
-      incoming.socket.resetAndDestroy();
-      return;
+      return { sent: 'nothing' };
     }
-    if (fault?.kind === 'restart') {
+    if (fault?.kind === 'restart' && fault.when !== 'after') {
       note(0);
       await restart(fault.keeps, fault.downMs);
-      return;
+      return { sent: 'nothing' };
     }
     if (fault?.kind === 'expire') expireSessions();
 
-    const reply = await answer(incoming, path, query, fault);
+    const reply = await answer(request, path, query, fault);
+    if (fault?.kind === 'restart') {
+      note(0);
+      await settled(reply.requestId);
+      await restart(fault.keeps, fault.downMs);
+      return { sent: 'nothing' };
+    }
     if (fault?.kind === 'reset') {
       note(0);
-      cut(incoming, outgoing, reply, fault.when);
-      return;
+      const isHalf = fault.when === 'during' && Buffer.byteLength(reply.body) > 1;
+      return isHalf ? { sent: 'half', reply } : { sent: 'nothing' };
     }
     note(reply.status);
-    send(outgoing, reply);
-    // What is left of a refused body is read and dropped, so that the client gets to the answer.
-    if (!incoming.complete) incoming.resume();
+    return { sent: 'whole', reply };
   }
 
   async function answer(
-    incoming: IncomingMessage,
+    request: Arrival,
     path: string,
     query: URLSearchParams,
     fault: Fault | undefined,
   ): Promise<Reply> {
+    const { method, headers } = request;
     try {
-      checkHeaders(incoming);
-      const body = await readWhole(incoming);
-      if (fault?.kind === 'hold') await new Promise((resolve) => setTimeout(resolve, fault.ms));
+      checkHeaders(request);
+      const body = unzipped(headers, await request.read());
+      if (fault?.kind === 'hold') await wait(timers, fault.ms);
       if (fault?.kind === 'status' && fault.when === 'before') return statusReply(fault);
-      const accept = incoming.headers.accept ?? '*/*';
+      const { accept = '*/*', 'content-type': type = '' } = headers;
       const call: Call = {
-        method: incoming.method ?? '',
+        method,
         path,
         query,
         body,
-        isProtobuf: isProtobuf(incoming),
+        isProtobuf: type.startsWith('application/x-protobuf'),
         acceptsProtobuf: accept.includes('application/x-protobuf'),
         origin: url + API.slice(0, -1),
         isFull: fault?.kind === 'full',
@@ -212,6 +264,13 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
     }
   }
 
+  /** Waits until the operation has been done. */
+  async function settled(id: string | undefined): Promise<void> {
+    if (id === undefined) return;
+    let future = await futures.poll(id);
+    while (typeof future !== 'number' && !isReady(future)) future = await futures.poll(id);
+  }
+
   function forget(id: string, { status, of }: Extract<Fault, { kind: 'lost' }>): void {
     if (of === 'any' || futures.get(id)?.kind === 'sample') futures.forget(id, status);
   }
@@ -221,20 +280,16 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
   }
 
   /** The key, and what the client takes and sends: JSON, or protobuf where the endpoint has it. */
-  function checkHeaders(incoming: IncomingMessage): void {
-    const {
-      accept = '*/*',
-      'content-type': type = '',
-      'content-encoding': encoding = 'identity',
-    } = incoming.headers;
-    const isDownload = incoming.url?.includes(`${API}archives/`) === true;
-    if (apiKey !== undefined && !isDownload && incoming.headers['x-api-key'] !== apiKey) {
+  function checkHeaders({ method, url: target, headers }: Arrival): void {
+    const { accept = '*/*', 'content-type': type = '', 'content-encoding': encoding = 'identity' } = headers;
+    const isDownload = target.includes(`${API}archives/`);
+    if (apiKey !== undefined && !isDownload && headers['x-api-key'] !== apiKey) {
       throw new Refusal(401, 'X-API-Key: expected the key of this server, got another or none');
     }
     if (!/application\/(json|x-protobuf|\*)|\*\/\*/.test(accept)) {
       throw new Refusal(406, `accept: expected application/json or application/x-protobuf, got ${accept}`);
     }
-    if (incoming.method === 'POST' && !/^application\/(json|x-protobuf)\b/.test(type)) {
+    if (method === 'POST' && !/^application\/(json|x-protobuf)\b/.test(type)) {
       throw new Refusal(
         415,
         `content-type: expected application/json or application/x-protobuf, got ${type}`,
@@ -244,7 +299,7 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
     if (encoding !== 'identity' && encoding !== 'gzip') {
       throw new Refusal(415, `content-encoding: expected gzip or none, got ${encoding}`);
     }
-    const size = Number(incoming.headers['content-length'] ?? 0);
+    const size = Number(headers['content-length'] ?? 0);
     if (size > maxBodyBytes)
       throw new Refusal(413, `body: expected at most ${maxBodyBytes} bytes, got ${size}`);
   }
@@ -259,29 +314,16 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
         throw new Refusal(413, `body: expected at most ${maxBodyBytes} bytes, got more`);
     }
     const [first] = chunks;
-    const whole = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks);
-    if (incoming.headers['content-encoding'] !== 'gzip') return whole;
+    return chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks);
+  }
+
+  function unzipped(headers: IncomingHttpHeaders, body: Uint8Array): Uint8Array {
+    if (headers['content-encoding'] !== 'gzip') return body;
     try {
-      return gunzipSync(whole, { maxOutputLength: maxBodyBytes });
+      return gunzipSync(body, { maxOutputLength: maxBodyBytes });
     } catch (error) {
       throw new Refusal(400, `body: expected gzip, got ${messageOf(error)}`);
     }
-  }
-
-  /** Sends nothing of a reply, or half of it, and breaks the connection. */
-  function cut(
-    incoming: IncomingMessage,
-    outgoing: ServerResponse,
-    { status, headers, body }: Reply,
-    when: 'before' | 'after' | 'during',
-  ): void {
-    const whole = Buffer.from(body);
-    if (when !== 'during' || whole.length < 2) {
-      incoming.socket.resetAndDestroy();
-      return;
-    }
-    outgoing.writeHead(status, { ...headers, 'content-length': whole.length });
-    outgoing.write(whole.subarray(0, whole.length >> 1), () => incoming.socket.destroy());
   }
 
   function expireSessions(): void {
@@ -289,6 +331,9 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
   }
 
   async function shut(): Promise<void> {
+    for (const cut of connections) cut();
+    connections.clear();
+    if (!listens) return;
     const closed = once(http, 'close');
     http.close();
     http.closeAllConnections();
@@ -296,19 +341,24 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
   }
   let restarting: Promise<void> = Promise.resolve();
   let isClosed = false;
+  let isDown = false;
   function restart(keeps: Keeps, downMs = 0): Promise<void> {
     restarting = restarting.then(async () => {
       if (isClosed) return;
+      isDown = true;
       await shut();
       if (keeps !== 'memory') await world.clear(keeps === 'checkpoints');
-      if (downMs > 0) await new Promise((resolve) => setTimeout(resolve, downMs));
+      if (downMs > 0) await wait(timers, downMs);
       await listen(port);
+      isDown = false;
     });
     return restarting;
   }
 
   return {
     url,
+    exchange,
+    connections,
     log,
     counts,
     faults,
@@ -330,15 +380,6 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
       await backend.close();
     },
   };
-}
-
-function isProtobuf(incoming: IncomingMessage): boolean {
-  return incoming.headers['content-type']?.startsWith('application/x-protobuf') === true;
-}
-
-function send(outgoing: ServerResponse, { status, headers = {}, body }: Reply): void {
-  outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) });
-  outgoing.end(body);
 }
 
 function statusReply({ status, retryAfterMs }: Extract<Fault, { kind: 'status' }>): Reply {

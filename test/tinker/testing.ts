@@ -1,6 +1,8 @@
-/** Plain calls to the server for its own tests, without the client. */
+/** For the server's own tests: servers that end with their test, and plain calls to them, without the client. */
 import { once } from 'node:events';
 import { request, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import { afterEach } from 'vitest';
+import { makeScriptedBackend, type ScriptedBackend } from './scripted-backend.ts';
 import { startTinkerServer, type TinkerServer, type TinkerServerOptions } from './server.ts';
 
 const JSON_TYPE = 'application/json';
@@ -92,6 +94,27 @@ export async function startReady(options: TinkerServerOptions): Promise<Ready> {
   const sessionId = text(session.json['session_id']);
   const made = await client.run('create_model', modelBody(sessionId));
   return { ...client, server, sessionId, modelId: text(made.json['model_id']) };
+}
+
+const opened: TinkerServer[] = [];
+afterEach(async () => {
+  for (const server of opened.splice(0)) await server.close();
+});
+
+/** It ends with the test. */
+export function closedAfter(server: TinkerServer): TinkerServer {
+  opened.push(server);
+  return server;
+}
+
+/** The same as startReady, by default on a scripted backend; it ends with the test. */
+export async function start(
+  options: Partial<TinkerServerOptions> = {},
+): Promise<Ready & { backend: ScriptedBackend }> {
+  const backend = makeScriptedBackend();
+  const ready = await startReady({ backend, ...options });
+  closedAfter(ready.server);
+  return { ...ready, backend };
 }
 
 export const SESSION = { tags: [], user_metadata: {}, sdk_version: '0.25.0', type: 'create_session' };
