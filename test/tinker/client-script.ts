@@ -130,10 +130,10 @@ export async function playClient(client: TinkerClient, seed: number): Promise<st
   ];
 
   await addModel();
-  for (let round = 1 + rng.below(3); round > 0; round--) {
+  for (let round = 1 + rng.below(2); round > 0; round--) {
     if (rng.below(3) === 0) await addModel();
     const work: Promise<unknown>[] = [];
-    for (let count = 1 + rng.below(4); count > 0; count--) work.push(...rng.pick(calls)());
+    for (let count = 1 + rng.below(3); count > 0; count--) work.push(...rng.pick(calls)());
     await Promise.allSettled([...work, ...samplers]);
   }
   const last = await checkpoints.pop();
