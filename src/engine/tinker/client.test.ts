@@ -799,13 +799,31 @@ describe('checkpoints', () => {
       ),
     );
     for (let i = 0; i < 3; i++) {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of await client.archive('tinker://r/weights/n')) chunks.push(chunk);
-      expect(Buffer.concat(chunks).toString()).toBe('tar bytes');
+      expect(String(await client.archive('tinker://r/weights/n'))).toBe('tar bytes');
     }
     expect(files.asked).toHaveLength(2);
     for (const { headers } of files.asked) expect(JSON.stringify(headers)).not.toContain(KEY);
     expect((await errorOf(client.archive('tinker://r/weights/n'))).code).toBe('not-found');
+  });
+
+  it('a download that breaks off is begun anew, and one that keeps failing is one error', async () => {
+    const bytes: Answer = { bytes: Buffer.from('tar bytes'), type: 'application/x-tar' };
+    const half: Answer = { ...bytes, headers: { 'content-length': '18', connection: 'close' } };
+    const halves: Answer[] = ['cut', { status: 503, json: {} }, half];
+    const files = await startTestService(({ index }) => halves[index] ?? bytes);
+    open.push(files);
+    const link: Script = ({ method, headers }) =>
+      method === 'GET' && headers.host !== undefined
+        ? { json: { url: `${files.url}/api/v1/file` } }
+        : undefined;
+    const { client, service } = await setUp(link);
+    expect(String(await client.archive('tinker://r/weights/n'))).toBe('tar bytes');
+    expect(service.asked.filter(({ method }) => method === 'GET')).toHaveLength(4);
+    await files.close();
+    const gone = await setUp(link, { limits: { maxResends: 2 } });
+    const error = await errorOf(gone.client.archive('tinker://r/weights/n'));
+    expect(error.code).toBe('no-network');
+    expect(error.message).toContain('archive of a checkpoint: expected the whole of it from 127.0.0.1');
   });
 });
 

@@ -70,7 +70,7 @@ export interface TinkerClient {
   createSampler(weights: { baseModel: string } | { modelPath: string }): Promise<Sampler>;
   weightsInfo(path: string): Promise<{ baseModel: string; isLora: boolean; rank?: number }>;
   /** The tar archive of a checkpoint: an adapter in PEFT layout. */
-  archive(path: string): Promise<AsyncIterable<Uint8Array>>;
+  archive(path: string): Promise<Buffer>;
   /** One that is not there counts as deleted: an earlier send of the request may have done it. */
   deleteCheckpoint(path: string): Promise<void>;
   stats(): ClientStats;

@@ -37,7 +37,7 @@ import { badAnswer } from './errors.ts';
 import { atPositions, scoringDatum, surrogateOf, type Derivative, type Reduction } from './losses.ts';
 import { probeSampling, probeTraining } from './probe.ts';
 import { gradientNormIn, recogniseServer, type Ignorable, type ServerTraits } from './servers.ts';
-import { readAll, readTar } from './tar.ts';
+import { readTar } from './tar.ts';
 
 export interface TinkerEngineOptions extends Omit<TinkerClientOptions, 'limits' | 'clock'> {
   /** The base model, by the service's name for it. */
@@ -401,7 +401,7 @@ async function makeEngine(
         writeDirectoryAtomic(directory, async (partial) => {
           const on = trained();
           const path = await underNewName((name) => on.saveForSamplerAs(name));
-          const files = readTar(await readAll(await archiveOf(client, path)));
+          const files = readTar(await archiveOf(client, path));
           writeAdapter(partial, files, options.localModel ?? baseModel);
           const forTraining = await underNewName((name) => on.saveWeights(name));
           const origin = { version: STATE_VERSION, path, statePath: forTraining, baseModel, url };
@@ -499,7 +499,7 @@ async function contextOf(
 }
 
 /** A path of two parts, as some services give them, may be known under three. */
-async function archiveOf(client: TinkerClient, path: string): Promise<AsyncIterable<Uint8Array>> {
+async function archiveOf(client: TinkerClient, path: string): Promise<Buffer> {
   const parts = /^(tinker:\/\/[^/]+)\/([^/]+)$/.exec(path);
   return client.archive(path).catch((error: unknown) => {
     if (parts === null || !(error instanceof R3Error && error.code === 'not-found')) throw error;
