@@ -3,8 +3,8 @@
  *
  * In virtual time a seed fixes everything. On loopback the order in which requests arrive is the network's.
  */
-import type { Http } from '../../src/engine/tinker/http.ts';
-import { systemClock, type Clock } from '../../src/engine/tinker/clock.ts';
+import type { Requests } from '../../src/engine/tinker/requests.ts';
+import { systemClock, type Clock } from '../../src/engine/clock.ts';
 import type { Limits } from '../../src/engine/tinker/context.ts';
 import { httpTo } from './in-process.ts';
 import { startTinkerServer, type TinkerServer, type TinkerServerOptions } from './server.ts';
@@ -16,7 +16,7 @@ export interface Connection {
   url: string;
   clock: Clock;
   limits: Partial<Limits>;
-  http?: Http;
+  http?: Requests;
 }
 
 export interface Stage {

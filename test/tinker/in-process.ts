@@ -4,12 +4,13 @@
  * Connections break, answers are cut and time runs out as they do on a network; what a restart breaks is told by the
  * server. An answer that is cut before its first byte counts as one of a connection that had been idle.
  */
-import { onCancel, throwIfCancelled } from '../../src/engine/tinker/clock.ts';
-import { ConnectionLost, JSON_TYPE, type Http, type Loss, type Reply } from '../../src/engine/tinker/http.ts';
+import { onCancel, throwIfCancelled } from '../../src/engine/clock.ts';
+import { Lost, type Loss, type Reply } from '../../src/engine/http.ts';
+import { JSON_TYPE, type Requests } from '../../src/engine/tinker/requests.ts';
 import type { Delivery, TinkerServer } from './server.ts';
 import type { Timers } from './timers.ts';
 
-export function httpTo(server: TinkerServer, timers: Timers): Http {
+export function httpTo(server: TinkerServer, timers: Timers): Requests {
   const traffic = { requests: 0, bytesOut: 0, bytesIn: 0 };
   return {
     send: async ({ method, path, body = '', contentType, accept, headers = [], timeoutMs, cancel }) => {
@@ -31,9 +32,9 @@ export function httpTo(server: TinkerServer, timers: Timers): Http {
           leave();
           server.connections.delete(cut);
         };
-        const lose = (loss: Loss): void => {
+        const lose = (why: Loss): void => {
           end();
-          reject(new ConnectionLost(`a connection that broke (${loss})`, loss));
+          reject(new Lost(why, `a connection that broke (${why})`));
         };
         const cut = (): void => lose('stale');
         const stopTimer = timers.after(timeoutMs, () => lose('timeout'));
@@ -44,7 +45,7 @@ export function httpTo(server: TinkerServer, timers: Timers): Http {
         server.connections.add(cut);
         server.exchange(arrival).then((delivery: Delivery) => {
           if (delivery.sent !== 'whole') {
-            lose(delivery.sent === 'half' ? 'lost' : 'stale');
+            lose(delivery.sent === 'half' ? 'cut' : 'stale');
             return;
           }
           end();

@@ -5,7 +5,7 @@
  * So an hour of waiting takes milliseconds, and the same seed gives the same order of events. Work that leaves the
  * process (sockets, files, threads) is not waited for.
  */
-import { onCancel, throwIfCancelled, type Clock } from '../../src/engine/tinker/clock.ts';
+import { onCancel, throwIfCancelled, type Clock } from '../../src/engine/clock.ts';
 import { makeRng } from '../../src/lib/rng.ts';
 import type { Timers } from './timers.ts';
 

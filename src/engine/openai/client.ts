@@ -16,8 +16,9 @@ import { R3Error } from '../../lib/errors.ts';
 import { isObject, parseJsonObject } from '../../lib/json.ts';
 import { hash32 } from '../../lib/rng.ts';
 import type { Message } from '../../text/message.ts';
+import { systemClock } from '../clock.ts';
+import { openHttp, type Exchange, type Reply } from '../http.ts';
 import { readReply, type ChatAnswer, type ChatReply } from './answer.ts';
-import { openWire, type Reply } from './http.ts';
 import { lossOf, refusalOf, type Failure, type Place } from './refusal.ts';
 
 /** Sends after the first: with the waits between them, about four minutes. */
@@ -88,13 +89,11 @@ export interface ChatClient {
 
 export function openChatClient(options: ChatClientOptions): ChatClient {
   const { url, model, apiKey, concurrency, timeoutMs, signal, wait, now, onWait } = options;
-  const wire = openWire(new URL(url).protocol, concurrency);
+  const { origin, pathname } = new URL(url);
+  const key = apiKey === undefined ? [] : ['authorization', `Bearer ${apiKey}`];
+  const http = openHttp({ origin, headers: ['accept', 'application/json', ...key], clock: systemClock });
   const inTurn = makeLimit(concurrency);
   const stats: ChatStats = { calls: 0, resent: 0, promptTokens: 0, completionTokens: 0 };
-  const headers = {
-    accept: 'application/json',
-    ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
-  };
   /** Raised by the first failure that the other requests would meet too. */
   const failed = new AbortController();
   const ended = AbortSignal.any([signal, failed.signal]);
@@ -139,6 +138,14 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
     }
   }
 
+  /** `path`: after the client's address. */
+  const exchange = async (asked: Omit<Exchange, 'timeoutMs' | 'cancel'>): Promise<Reply> => {
+    const path = pathname.replace(/\/+$/, '') + asked.path;
+    const reply = await http.send({ ...asked, path, timeoutMs, cancel: [ended] });
+    hasAnswered = true;
+    return reply;
+  };
+
   const address = `${url}/chat/completions`;
   const place = { address, model, apiKey };
 
@@ -158,17 +165,13 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
         // Servers read it into signed integers of 32 bits.
         seed: seed >>> 1,
       });
-      const reply = await wire.send(
-        {
-          method: 'POST',
-          url: new URL(address),
-          headers: { ...headers, 'content-type': 'application/json' },
-          body,
-        },
-        { timeoutMs, signal: ended },
-      );
-      hasAnswered = true;
-      if (reply.status === 200) return readReply(reply.text, { count, maxTokens });
+      const reply = await exchange({
+        method: 'POST',
+        path: '/chat/completions',
+        headers: ['content-type', 'application/json'],
+        body,
+      });
+      if (reply.status === 200) return readReply(textOf(reply), { count, maxTokens });
       const failure = refusalOf(reply, place, now());
       if (failure.wantsOtherLimit !== true || field !== 'max_tokens') return failure;
       limitField = 'max_completion_tokens';
@@ -212,16 +215,11 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
     describe: async () => {
       const where = { address: `${url}/models`, model, apiKey };
       const send = async (): Promise<Reply | Failure> => {
-        const reply = await wire.send(
-          { method: 'GET', url: new URL(where.address), headers },
-          { timeoutMs, signal: ended },
-        );
-        hasAnswered = true;
-        if (reply.status === 200) return reply;
-        return refusalOf(reply, where, now());
+        const reply = await exchange({ method: 'GET', path: '/models', headers: [] });
+        return reply.status === 200 ? reply : refusalOf(reply, where, now());
       };
       const got = await persist(send, where, 0);
-      if (!isFailure(got)) return { contextLength: contextOf(got.text, model) };
+      if (!isFailure(got)) return { contextLength: contextOf(textOf(got), model) };
       if (['no-access', 'no-network'].includes(got.error.code)) throw got.error;
       return { contextLength: undefined };
     },
@@ -235,8 +233,12 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
       }
     },
     stats: () => ({ ...stats }),
-    close: () => wire.close(),
+    close: http.close,
   };
+}
+
+function textOf({ body }: Reply): string {
+  return body.toString('utf8');
 }
 
 function isFailure(got: object): got is Failure {

@@ -12,8 +12,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { R3Error } from '../../lib/errors.ts';
 import { isObject } from '../../lib/json.ts';
 import { oneLine } from '../../lib/printable.ts';
+import { Lost, type Reply } from '../http.ts';
 import { Unreadable } from './answer.ts';
-import { Lost, type Reply } from './http.ts';
 
 const MAX_QUOTE_LENGTH = 300;
 const PASSING = [408, 409, 425, 429];
@@ -41,8 +41,8 @@ export interface Failure {
 }
 
 /** Of a status that is not 200. `now`: milliseconds since 1970, for a date to wait for. */
-export function refusalOf({ status, headers, text }: Reply, place: Place, now: number): Failure {
-  const { code, type, message } = errorIn(text);
+export function refusalOf({ status, headers, body }: Reply, place: Place, now: number): Failure {
+  const { code, type, message } = errorIn(body.toString('utf8'));
   const said = quote(message, place);
   const { address, model } = place;
   const fail = (kind: R3Error['code'], expected: string, fix = ''): Failure => ({

@@ -1,5 +1,5 @@
 /** A limit on what is under way at once, in calls or in bytes; who waits is served in the order of arrival. */
-import { onCancel, throwIfCancelled, type Cancel } from './clock.ts';
+import { onCancel, throwIfCancelled, type Cancel } from '../clock.ts';
 
 export interface Budget {
   /**

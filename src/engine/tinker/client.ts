@@ -10,11 +10,11 @@
 import { R3Error } from '../../lib/errors.ts';
 import { packageVersion } from '../../lib/version.ts';
 import { makeBudget } from './budget.ts';
-import { systemClock, type Clock } from './clock.ts';
+import { systemClock, type Clock } from '../clock.ts';
 import { call, GONE, LIMITS, makeNotice, objectOf, type Call, type Context, type Limits } from './context.ts';
 import { badAnswer, makeRedact } from './errors.ts';
 import { submit, retrieve, type Decode } from './futures.ts';
-import { openHttp, type Http } from './http.ts';
+import { openRequests, type Requests } from './requests.ts';
 import { writeJson } from './json.ts';
 import { download } from './download.ts';
 import { makeSamplers, type Sampler } from './sampler.ts';
@@ -37,7 +37,7 @@ export interface TinkerClientOptions {
   limits?: Partial<Limits> | undefined;
   clock?: Clock | undefined;
   /** What carries requests. Default: the network. */
-  http?: Http | undefined;
+  http?: Requests | undefined;
 }
 
 export interface LoraOptions {
@@ -101,7 +101,7 @@ export async function openTinkerClient(options: TinkerClientOptions): Promise<Ti
   const end = (): void => ended.abort(signal?.reason);
   if (signal?.aborted === true) end();
   signal?.addEventListener('abort', end, { once: true });
-  const http = options.http ?? openHttp({ url, apiKey, clock, userAgent: `r3/${packageVersion()}` });
+  const http = options.http ?? openRequests({ url, apiKey, clock, userAgent: `r3/${packageVersion()}` });
   const context: Context = {
     http,
     clock,

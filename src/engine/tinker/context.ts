@@ -6,9 +6,10 @@
  */
 import { R3Error } from '../../lib/errors.ts';
 import { oneLine } from '../../lib/printable.ts';
-import { throwIfCancelled, type Cancel, type Clock } from './clock.ts';
+import { throwIfCancelled, type Cancel, type Clock } from '../clock.ts';
+import { Lost, type Reply } from '../http.ts';
 import { badAnswer, errorOfReply, type Named, type Redact } from './errors.ts';
-import { ConnectionLost, type Http, type Reply, type Send } from './http.ts';
+import type { Requests, Send } from './requests.ts';
 import { readJson } from './json.ts';
 import { waitBeforeResend, type Attempts, type Failure } from './retry.ts';
 
@@ -53,7 +54,7 @@ const NOTICE_INTERVAL_MS = 60_000;
 const QUIET_FAILURES = 2;
 
 export interface Context {
-  http: Http;
+  http: Requests;
   clock: Clock;
   limits: Limits;
   redact: Redact;
@@ -94,8 +95,8 @@ export async function call(context: Context, asked: Call): Promise<Reply> {
       failure = { reply };
       error = errorOfReply(asked, reply, context.redact);
     } catch (cause) {
-      if (!(cause instanceof ConnectionLost)) throw cause;
-      failure = { isStale: cause.loss === 'stale' };
+      if (!(cause instanceof Lost)) throw cause;
+      failure = { isStale: cause.why === 'stale' };
       error = errorOfLoss(asked.what, cause);
     }
     throwIfCancelled(asked.cancel);
@@ -112,7 +113,7 @@ export function objectOf(what: string, reply: Reply): Record<string, unknown> {
   throw badAnswer(what, 'a JSON object', 'another value');
 }
 
-export function errorOfLoss(what: string, lost: ConnectionLost): R3Error {
+export function errorOfLoss(what: string, lost: Lost): R3Error {
   const message = `${what}: expected an answer, got none (${oneLine(lost.message)}); is the service running?`;
   return new R3Error('engine', 'no-network', message, { cause: lost });
 }

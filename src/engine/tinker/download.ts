@@ -6,10 +6,11 @@
  * It may be good for a short time only, so that each download asks for another.
  */
 import { R3Error } from '../../lib/errors.ts';
-import { onCancel, throwIfCancelled } from './clock.ts';
+import { onCancel, throwIfCancelled } from '../clock.ts';
+import type { Reply } from '../http.ts';
 import { call, objectOf, startRetries, type Context } from './context.ts';
 import { badAnswer, errorOfReply, type Named } from './errors.ts';
-import { JSON_TYPE, type Reply } from './http.ts';
+import { JSON_TYPE } from './requests.ts';
 import type { Failure } from './retry.ts';
 import { readAll } from './tar.ts';
 

@@ -12,7 +12,7 @@
  */
 import { R3Error, type ErrorCode } from '../../lib/errors.ts';
 import { oneLine } from '../../lib/printable.ts';
-import type { Reply } from './http.ts';
+import type { Reply } from '../http.ts';
 
 const MAX_DETAIL_LENGTH = 300;
 

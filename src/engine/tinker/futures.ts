@@ -12,10 +12,11 @@
  */
 import { R3Error } from '../../lib/errors.ts';
 import type { Budget } from './budget.ts';
-import { throwIfCancelled, type Cancel } from './clock.ts';
+import { throwIfCancelled, type Cancel } from '../clock.ts';
+import { Lost, type Reply } from '../http.ts';
 import { call, errorOfLoss, objectOf, startRetries, type Call, type Context } from './context.ts';
 import { badAnswer, errorOfFailure, errorOfReply, type Named } from './errors.ts';
-import { ConnectionLost, JSON_TYPE, PROTOBUF_TYPE, type Reply } from './http.ts';
+import { JSON_TYPE, PROTOBUF_TYPE } from './requests.ts';
 
 /** How a result is read. */
 export interface Decode<T> {
@@ -77,11 +78,11 @@ export async function retrieve<T>(
           cancel,
         });
       } catch (error) {
-        if (!(error instanceof ConnectionLost)) throw error;
+        if (!(error instanceof Lost)) throw error;
         throwIfCancelled(cancel);
         // Some servers hold a poll for longer than a client should wait.
-        if (error.loss !== 'timeout') {
-          await retries.wait({ isStale: error.loss === 'stale' }, errorOfLoss(named.what, error));
+        if (error.why !== 'timeout') {
+          await retries.wait({ isStale: error.why === 'stale' }, errorOfLoss(named.what, error));
         }
         continue;
       }

@@ -10,7 +10,7 @@
  * that the server's configuration allows; a 400 on polling may come from a proxy and is asked again three times;
  * an empty 400 is a reset connection. 409 stands for a name that is taken, and stays.
  */
-import type { Reply } from './http.ts';
+import type { Reply } from '../http.ts';
 
 /** A request that failed: its reply, or undefined for a connection that was lost. */
 export interface Failure {

@@ -15,7 +15,7 @@ import { R3Error } from '../../lib/errors.ts';
 import type { TokenIds } from '../engine.ts';
 import { makeBudget } from './budget.ts';
 import type { Wire } from './client.ts';
-import type { Cancel } from './clock.ts';
+import type { Cancel } from '../clock.ts';
 import { call } from './context.ts';
 import { badAnswer, errorOfReply } from './errors.ts';
 import { requestIdOf, retrieve, type Decode } from './futures.ts';

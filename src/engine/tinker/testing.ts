@@ -7,7 +7,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { openTinkerClient, type TinkerClient, type TinkerClientOptions } from './client.ts';
-import { throwIfCancelled, type Clock } from './clock.ts';
+import { throwIfCancelled, type Clock } from '../clock.ts';
 
 export const KEY = 'tml-testkeythatnobodymaysee';
 

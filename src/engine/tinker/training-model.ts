@@ -16,7 +16,7 @@ import { textIn, type Wire } from './client.ts';
 import { call, GONE } from './context.ts';
 import { badAnswer } from './errors.ts';
 import { requestIdOf, retrieve, submit, type Decode } from './futures.ts';
-import { PROTOBUF_TYPE } from './http.ts';
+import { PROTOBUF_TYPE } from './requests.ts';
 import { writeJson } from './json.ts';
 import { forwardBackwardJson, outputOfJson, type ForwardBackwardCall } from './json-messages.ts';
 import {

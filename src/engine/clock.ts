@@ -1,10 +1,10 @@
 /**
- * Time, chance and cancellation, as the client of the Tinker protocol uses them.
+ * Time, chance and cancellation, as clients of services use them.
  *
  * All three are passed in, so that tests run without waiting and always the same. One signal may belong to
  * ten thousand calls: it gets one listener, however many wait for it.
  */
-import { R3Error } from '../../lib/errors.ts';
+import { R3Error } from '../lib/errors.ts';
 
 export interface Clock {
   /** Milliseconds from some beginning; never goes back. */

@@ -1,0 +1,75 @@
+/**
+ * One HTTP request of the Tinker protocol: where it goes and what it carries. It is sent once, answered or not.
+ *
+ * Wire facts: the key travels in X-API-Key and nowhere else; calls lie under {base}/api/v1/.
+ */
+import { R3Error } from '../../lib/errors.ts';
+import type { Clock } from '../clock.ts';
+import { openHttp, type Exchange, type Http, type Reply } from '../http.ts';
+
+export interface Send extends Omit<Exchange, 'headers'> {
+  /** After {base}/api/v1/, without a slash at its beginning. */
+  path: string;
+  /** Of the body; default JSON. */
+  contentType?: string | undefined;
+  /** Default JSON. */
+  accept?: string | undefined;
+  /** More headers, name and value by turns. */
+  headers?: readonly string[] | undefined;
+}
+
+export interface Requests extends Omit<Http, 'send'> {
+  /** Throws Lost, or the R3Error of a cancellation. */
+  send(request: Send): Promise<Reply>;
+}
+
+export const JSON_TYPE = 'application/json';
+export const PROTOBUF_TYPE = 'application/x-protobuf';
+
+/** Throws R3Error `bad-option` for an address or key that cannot be used. */
+export function openRequests(options: {
+  url: string;
+  apiKey?: string | undefined;
+  userAgent: string;
+  clock: Clock;
+}): Requests {
+  const { apiKey, clock } = options;
+  const base = parseBase(options.url);
+  if (apiKey !== undefined && !/^[\x21-\x7e]+$/.test(apiKey)) {
+    throw new R3Error(
+      'config',
+      'bad-option',
+      'API key: expected letters, digits and signs, got other characters',
+    );
+  }
+  const common = ['user-agent', options.userAgent, ...(apiKey === undefined ? [] : ['x-api-key', apiKey])];
+  const http = openHttp({ origin: base.origin, headers: common, clock });
+  const prefix = `${base.pathname.replace(/\/+$/, '')}/api/v1/`;
+  return {
+    ...http,
+    send: (send) => {
+      const headers = ['accept', send.accept ?? JSON_TYPE, ...(send.headers ?? [])];
+      if (send.body !== undefined) headers.push('content-type', send.contentType ?? JSON_TYPE);
+      const { method, body, timeoutMs, cancel } = send;
+      return http.send({ method, path: prefix + send.path, headers, body, timeoutMs, cancel });
+    },
+  };
+}
+
+function parseBase(url: string): URL {
+  const base = URL.canParse(url) ? new URL(url) : undefined;
+  if (base === undefined || !/^https?:$/.test(base.protocol)) {
+    // What cannot be read as an address may still hold a password.
+    const got = url.includes('@') ? 'something else' : url;
+    throw new R3Error('config', 'bad-option', `url: expected http://HOST:PORT or https://HOST, got ${got}`);
+  }
+  if (base.username !== '' || base.password !== '') {
+    const fix = 'give the key apart from it';
+    throw new R3Error(
+      'config',
+      'bad-option',
+      `url: expected an address without a user, got one with; ${fix}`,
+    );
+  }
+  return base;
+}
