@@ -1,5 +1,5 @@
 /**
- * npm run bench -- gemm|decode|weights|train|r3-step|model [--shape qwen2.5-0.5b] [--json]
+ * npm run bench -- gemm|decode|weights|train|r3-step|model|remote [--shape qwen2.5-0.5b] [--json]
  *
  * Prints one line per case, JSON with --json. Ratios are measured side by side in one run; absolute numbers are
  * those of this machine, now. `r3-step --shape NAME` takes `--groups N`, and `--peers` to run TRL beside it.
@@ -9,6 +9,7 @@ import { benchDecode, benchGemm, benchWeights } from './gemm.ts';
 import type { BenchLine, BenchOptions, Emit } from './harness.ts';
 import { benchModelShape } from './model.ts';
 import { benchR3Step } from './r3-step.ts';
+import { benchRemote } from './remote.ts';
 import { benchTrain } from './train.ts';
 
 const BENCHES: Record<string, (emit: Emit, options: BenchOptions) => Promise<void>> = {
@@ -18,6 +19,7 @@ const BENCHES: Record<string, (emit: Emit, options: BenchOptions) => Promise<voi
   train: benchTrain,
   'r3-step': benchR3Step,
   model: benchModelShape,
+  remote: benchRemote,
 };
 
 const { values: options, positionals: names } = parse();

@@ -122,7 +122,8 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
 
   const exchange = (asked: Exchange): Promise<Reply> =>
     new Promise((resolve, reject) => {
-      const { method, path, body, timeoutMs, cancel } = asked;
+      const { method, path, timeoutMs, cancel } = asked;
+      const body = typeof asked.body === 'string' ? Buffer.from(asked.body) : asked.body;
       const connection = idle.pop() ?? connect();
       const chunks: Buffer[] = [];
       let status = 0;
@@ -149,7 +150,7 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
       const leave = onCancel(cancel, fail);
       pending.add(entry);
       counts.requests += 1;
-      if (body !== undefined) counts.bytesOut += Buffer.byteLength(body);
+      counts.bytesOut += body?.length ?? 0;
 
       const request = { method, path, headers: [...common, ...asked.headers], body: body ?? null };
       connection.client.dispatch(request, {

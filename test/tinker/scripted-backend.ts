@@ -193,8 +193,10 @@ export function makeScriptedBackend(options: ScriptedOptions = {}): ScriptedBack
 
 /** A hash of the weights and the tokens up to each place. */
 function prefixHashes(tokens: readonly number[], weights: number): Uint32Array {
+  const chain = new Uint32Array(tokens.length);
   let hash = hash32(weights, 0, 0);
-  return Uint32Array.from(tokens, (token) => (hash = hash32(hash, token, 1)));
+  for (let i = 0; i < chain.length; i++) chain[i] = hash = hash32(hash, tokens[i] as number, 1);
+  return chain;
 }
 
 /** Between -4 and 0. */

@@ -144,7 +144,7 @@ function bodyOf(options: SampleOptions, samplerId: string, seqId: number): strin
     top_p: topP,
   });
   // By hand, since this is most of the work of a call.
-  const start = `{"num_samples":${count},"prompt":{"chunks":[{"type":"encoded_text","tokens":[${prompt.join()}]}]}`;
+  const start = `{"num_samples":${count},"prompt":{"chunks":[{"type":"encoded_text","tokens":${JSON.stringify(prompt)}}]}`;
   const scores = options.promptLogprobs === true ? ',"prompt_logprobs":true' : '';
   const session = JSON.stringify(samplerId);
   return `${start},"sampling_params":${params},"sampling_session_id":${session},"seq_id":${seqId}${scores},"type":"sample"}`;
