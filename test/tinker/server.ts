@@ -304,15 +304,18 @@ export async function startTinkerServer(options: TinkerServerOptions): Promise<T
       throw new Refusal(413, `body: expected at most ${maxBodyBytes} bytes, got ${size}`);
   }
 
+  /** By events, which take less time than the iterator of a stream. */
   async function readWhole(incoming: IncomingMessage): Promise<Uint8Array> {
     const chunks: Buffer[] = [];
     let size = 0;
-    for await (const chunk of incoming as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      size += chunk.length;
-      if (size > maxBodyBytes)
-        throw new Refusal(413, `body: expected at most ${maxBodyBytes} bytes, got more`);
-    }
+    await new Promise<void>((resolve, reject) => {
+      incoming.on('end', resolve).on('error', reject);
+      incoming.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+        if (size <= maxBodyBytes) chunks.push(chunk);
+        else reject(new Refusal(413, `body: expected at most ${maxBodyBytes} bytes, got more`));
+      });
+    });
     const [first] = chunks;
     return chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks);
   }

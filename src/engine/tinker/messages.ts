@@ -214,8 +214,9 @@ function readSequence(bytes: Uint8Array): SampledSequence {
       if (reason !== 0 && reason !== 1) throw new Error(`stop_reason: expected 0 or 1, got ${reason}`);
       sequence.stopReason = reason === 0 ? 'stop' : 'length';
     }
-    if (field.number === 2) sequence.tokens = listOf(integersOf(asBytes(field), 4));
-    if (field.number === 3 && asBytes(field).length > 0) sequence.logprobs = listOf(floatsOf(asBytes(field)));
+    if (field.number === 2) sequence.tokens = listOf(asBytes(field), 'getInt32');
+    if (field.number === 3 && asBytes(field).length > 0)
+      sequence.logprobs = listOf(asBytes(field), 'getFloat32');
   }
   return sequence;
 }
@@ -463,18 +464,24 @@ function integersOf(bytes: Uint8Array, size: 4 | 8): Float64Array {
   return Float64Array.from(new BigInt64Array(buffer), safeInteger);
 }
 
-/** A loop: spreading a typed array takes ten times as long. */
-function listOf(values: Float32Array | Float64Array): number[] {
-  const list = new Array<number>(values.length);
-  for (let i = 0; i < list.length; i++) list[i] = values[i] as number;
+/** Values of 4 bytes each. A loop: to copy and spread a typed array takes ten times as long. */
+function listOf(bytes: Uint8Array, read: 'getInt32' | 'getFloat32'): number[] {
+  checkWhole(bytes, 4);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const list = new Array<number>(bytes.length / 4);
+  for (let i = 0; i < list.length; i++) list[i] = view[read](4 * i, true);
   return list;
 }
 
 /** A copy at the beginning of a buffer, so that any element size may look at it. */
 function aligned(bytes: Uint8Array, size: number): ArrayBuffer {
+  checkWhole(bytes, size);
+  return new Uint8Array(bytes).buffer;
+}
+
+function checkWhole(bytes: Uint8Array, size: number): void {
   if (bytes.length % size !== 0)
     throw new Error(`expected values of ${size} bytes, got ${bytes.length} bytes`);
-  return Uint8Array.from(bytes).buffer;
 }
 
 function packedBytes(dtype: Dtype, data: ArrayLike<number>): Uint8Array {

@@ -276,7 +276,8 @@ async function makeEngine(
           throw new R3Error('engine', 'bad-answer', message);
         }
         stats.sampledTokens += tokens.length;
-        tokens.forEach((token, t) => onToken?.(index, token, logprobs[t] ?? Number.NaN));
+        if (onToken !== undefined)
+          tokens.forEach((token, t) => onToken(index, token, logprobs[t] ?? Number.NaN));
         return { tokens: [...tokens], logprobs: [...logprobs], stopReason };
       });
     } catch (error) {
