@@ -120,8 +120,9 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
     return connection;
   }
 
-  const exchange = (asked: Exchange): Promise<Reply> =>
+  const send = (asked: Exchange): Promise<Reply> =>
     new Promise((resolve, reject) => {
+      throwIfCancelled(asked.cancel);
       const { method, path, timeoutMs, cancel } = asked;
       const body = typeof asked.body === 'string' ? Buffer.from(asked.body) : asked.body;
       const connection = idle.pop() ?? connect();
@@ -180,10 +181,7 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
     });
 
   return {
-    send: async (asked) => {
-      throwIfCancelled(asked.cancel);
-      return exchange(asked);
-    },
+    send,
     traffic: () => ({ ...counts }),
     close: () => {
       stopTicks();

@@ -76,7 +76,7 @@ export function makeNotice(clock: Clock, redact: Redact, tell: (text: string) =>
   };
 }
 
-export interface Call extends Named, Omit<Send, 'timeoutMs'> {
+export interface Call extends Named, Send {
   /** Statuses that are answers to the caller, beside 2xx. */
   accepted?: readonly number[];
 }
@@ -89,7 +89,7 @@ export async function call(context: Context, asked: Call): Promise<Reply> {
     let failure: Failure;
     let error: R3Error;
     try {
-      const reply = await context.http.send({ ...asked, timeoutMs: context.limits.callTimeoutMs });
+      const reply = await context.http.send(asked, context.limits.callTimeoutMs);
       const { status } = reply;
       if ((status >= 200 && status < 300) || asked.accepted?.includes(status) === true) return reply;
       failure = { reply };

@@ -69,14 +69,9 @@ export async function retrieve<T>(
       context.counts.polls += 1;
       let reply: Reply;
       try {
-        reply = await context.http.send({
-          method: 'POST',
-          path: 'retrieve_future',
-          body: `{"request_id":${id},"allow_metadata_only":${release === undefined}}`,
-          accept,
-          timeoutMs: limits.pollTimeoutMs,
-          cancel,
-        });
+        const body = `{"request_id":${id},"allow_metadata_only":${release === undefined}}`;
+        const poll = { method: 'POST', path: 'retrieve_future', body, accept, cancel } as const;
+        reply = await context.http.send(poll, limits.pollTimeoutMs);
       } catch (error) {
         if (!(error instanceof Lost)) throw error;
         throwIfCancelled(cancel);

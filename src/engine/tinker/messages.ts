@@ -214,9 +214,9 @@ function readSequence(bytes: Uint8Array): SampledSequence {
       if (reason !== 0 && reason !== 1) throw new Error(`stop_reason: expected 0 or 1, got ${reason}`);
       sequence.stopReason = reason === 0 ? 'stop' : 'length';
     }
-    if (field.number === 2) sequence.tokens = listOf(asBytes(field), 'getInt32');
+    if (field.number === 2) sequence.tokens = listOf(asBytes(field), 'int32');
     if (field.number === 3 && asBytes(field).length > 0)
-      sequence.logprobs = listOf(asBytes(field), 'getFloat32');
+      sequence.logprobs = listOf(asBytes(field), 'float32');
   }
   return sequence;
 }
@@ -465,11 +465,12 @@ function integersOf(bytes: Uint8Array, size: 4 | 8): Float64Array {
 }
 
 /** Values of 4 bytes each. A loop: to copy and spread a typed array takes ten times as long. */
-function listOf(bytes: Uint8Array, read: 'getInt32' | 'getFloat32'): number[] {
+function listOf(bytes: Uint8Array, dtype: 'int32' | 'float32'): number[] {
   checkWhole(bytes, 4);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const list = new Array<number>(bytes.length / 4);
-  for (let i = 0; i < list.length; i++) list[i] = view[read](4 * i, true);
+  for (let i = 0; i < list.length; i++)
+    list[i] = dtype === 'int32' ? view.getInt32(4 * i, true) : view.getFloat32(4 * i, true);
   return list;
 }
 

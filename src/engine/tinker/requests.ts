@@ -7,7 +7,7 @@ import { R3Error } from '../../lib/errors.ts';
 import type { Clock } from '../clock.ts';
 import { openHttp, type Exchange, type Http, type Reply } from '../http.ts';
 
-export interface Send extends Omit<Exchange, 'headers'> {
+export interface Send extends Omit<Exchange, 'headers' | 'timeoutMs'> {
   /** After {base}/api/v1/, without a slash at its beginning. */
   path: string;
   /** Of the body; default JSON. */
@@ -20,7 +20,7 @@ export interface Send extends Omit<Exchange, 'headers'> {
 
 export interface Requests extends Omit<Http, 'send'> {
   /** Throws Lost, or the R3Error of a cancellation. */
-  send(request: Send): Promise<Reply>;
+  send(request: Send, timeoutMs: number): Promise<Reply>;
 }
 
 export const JSON_TYPE = 'application/json';
@@ -47,10 +47,10 @@ export function openRequests(options: {
   const prefix = `${base.pathname.replace(/\/+$/, '')}/api/v1/`;
   return {
     ...http,
-    send: (send) => {
+    send: (send, timeoutMs) => {
       const headers = ['accept', send.accept ?? JSON_TYPE, ...(send.headers ?? [])];
       if (send.body !== undefined) headers.push('content-type', send.contentType ?? JSON_TYPE);
-      const { method, body, timeoutMs, cancel } = send;
+      const { method, body, cancel } = send;
       return http.send({ method, path: prefix + send.path, headers, body, timeoutMs, cancel });
     },
   };

@@ -16,7 +16,7 @@ import type { TokenIds } from '../engine.ts';
 import { makeBudget } from './budget.ts';
 import type { Wire } from './client.ts';
 import type { Cancel } from '../clock.ts';
-import { call } from './context.ts';
+import { call, type Call } from './context.ts';
 import { badAnswer, errorOfReply } from './errors.ts';
 import { requestIdOf, retrieve, type Decode } from './futures.ts';
 import { writeJson } from './json.ts';
@@ -75,18 +75,22 @@ export function makeSamplers(wire: Wire): (samplerId: string) => Sampler {
   /** Sends one request, as often as the service says 429; its request id. */
   const dispatch = async (body: string, cancel: Cancel): Promise<string> => {
     const deadline = clock.now() + limits.operationMs;
+    const asked: Call = {
+      what: 'asample',
+      missing: 'expired',
+      method: 'POST',
+      path: 'asample',
+      body,
+      headers: HEADERS,
+      accepted: [429],
+      cancel,
+    };
     for (;;) {
       const freeDispatch = await dispatches.take(1, cancel);
       try {
         const freeBytes = await bytes.take(body.length * (isCautious() ? CAUTIOUS_FACTOR : 1), cancel);
         try {
-          const asked = {
-            what: 'asample',
-            missing: 'expired' as const,
-            method: 'POST' as const,
-            path: 'asample',
-          };
-          const reply = await call(context, { ...asked, body, headers: HEADERS, accepted: [429], cancel });
+          const reply = await call(context, asked);
           if (reply.status !== 429) return requestIdOf('asample', reply);
           if (clock.now() > deadline) throw errorOfReply(asked, reply, context.redact);
         } finally {

@@ -126,13 +126,8 @@ function startHeartbeat(context: Context, id: string, lose: (error: R3Error) => 
   let heard = clock.now();
   let isWaiting = false;
   const beat = async (): Promise<void> => {
-    const reply = await context.http.send({
-      method: 'POST',
-      path: 'session_heartbeat',
-      body,
-      timeoutMs: HEARTBEAT_MS,
-      cancel: [context.ended],
-    });
+    const asked = { method: 'POST', path: 'session_heartbeat', body, cancel: [context.ended] } as const;
+    const reply = await context.http.send(asked, HEARTBEAT_MS);
     if (reply.status === 404 || reply.status === 410) {
       lose(errorOfReply({ what: 'session', missing: 'expired' }, reply, context.redact));
     }
