@@ -39,7 +39,7 @@ const print = (line: BenchLine): void => {
   process.stdout.write(
     options.json
       ? `${JSON.stringify(line)}\n`
-      : `${bench.padEnd(8)} ${name.padEnd(60)} ${value.toPrecision(4).padStart(10)} ${unit}${ratio}\n`,
+      : `${bench.padEnd(8)} ${name.padEnd(60)} ${String(Number(value.toPrecision(4))).padStart(10)} ${unit}${ratio}\n`,
   );
 };
 for (const name of names) await BENCHES[name]?.(print, { shape, groups, peers });

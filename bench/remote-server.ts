@@ -9,6 +9,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
 import { makeScriptedBackend } from '../test/tinker/scripted-backend.ts';
 import { startTinkerServer } from '../test/tinker/server.ts';
+import { placeOf } from './remote.ts';
 
 export interface ServerOptions {
   latencyMs: number;
@@ -20,11 +21,6 @@ export interface ServerOptions {
   completionTokens: number;
 }
 
-/** Where the completion to a sample of the bench is counted. Turn 0 reflects, turn 1 retries. */
-export function placeOf([turn = 0, episode = 0]: readonly number[]): number {
-  return 2 * episode + turn;
-}
-
 export interface Report {
   /** Completions by their place. */
   served: number[];
@@ -34,10 +30,7 @@ export interface Report {
   processorSeconds: number;
 }
 
-/** Not imported for its functions alone. */
-if (process.send !== undefined && process.argv.at(-1)?.startsWith('{') === true) {
-  await serve(JSON.parse(process.argv.at(-1) as string) as ServerOptions);
-}
+await serve(JSON.parse(process.argv[2] ?? '') as ServerOptions);
 
 async function serve(options: ServerOptions): Promise<void> {
   const { latencyMs, inFlight, episodes, vocabularySize, promptTokens, completionTokens } = options;
@@ -46,7 +39,7 @@ async function serve(options: ServerOptions): Promise<void> {
     vocabularySize,
     script: (prompt, index, seed) => {
       const [turn = 0, episode = 0] = prompt;
-      if (prompt.length >= promptTokens) served[placeOf(prompt)]! += 1;
+      if (prompt.length >= promptTokens) served[placeOf(prompt)] = (served[placeOf(prompt)] ?? 0) + 1;
       const rest = Array.from(
         { length: completionTokens - 2 },
         (_, i) => (seed + index + i) % vocabularySize,
