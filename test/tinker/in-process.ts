@@ -13,7 +13,7 @@ import type { Timers } from './timers.ts';
 export function httpTo(server: TinkerServer, timers: Timers): Requests {
   const traffic = { requests: 0, bytesOut: 0, bytesIn: 0 };
   return {
-    send: async ({ method, path, body = '', contentType, accept, headers = [], timeoutMs, cancel }) => {
+    send: async ({ method, path, body = '', contentType, accept, headers = [], cancel }, timeoutMs) => {
       throwIfCancelled(cancel);
       const bytes = typeof body === 'string' ? Buffer.from(body) : body;
       traffic.requests++;
