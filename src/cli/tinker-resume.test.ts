@@ -121,8 +121,10 @@ test('a service without a place for the model is named, and the run goes on when
   writeFileSync(path('full', 'config.json'), JSON.stringify({ ...config, service }));
   server.faults.add('create_model', { kind: 'full' }, 1, 1);
   const full = await resume('full', '--url', server.url);
-  const said = full.stderr;
-  console.log(said);
+  const said = expectWayOn(full, 'full', 'The run is kept up to step 2');
+  expect(said).toContain(
+    'create_model: expected a result, got a failure of the operation (Maximum number of LoRA',
+  );
   const resumed = await resume('full', '--url', server.url);
   expect(resumed.code, resumed.stderr).toBe(0);
   expectWhole('full');

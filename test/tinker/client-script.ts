@@ -9,16 +9,20 @@ import type { Sampler, TinkerClient, TrainingModel } from '../../src/engine/tink
 import type { WireDatum } from '../../src/engine/tinker/chunks.ts';
 import { messageOf, R3Error } from '../../src/lib/errors.ts';
 import { makeRng, type Rng } from '../../src/lib/rng.ts';
-import { SKYRL_JAX, STRICT, TCRL } from './quirks.ts';
+import { SKYRL_JAX, STRICT, TCRL, type Quirks } from './quirks.ts';
 import type { TinkerServerOptions } from './server.ts';
 
 /** Datums in one request: calls have up to twice as many and more. */
 const CHUNK_DATUMS = 3;
 
+interface DrawnService extends Omit<TinkerServerOptions, 'backend'> {
+  quirks: Quirks;
+  /** Of the client. */
+  dialect?: 'protobuf' | 'json';
+}
+
 /** A service to play on: strict or like a known one, in a hurry or not. */
-export function drawService(
-  seed: number,
-): Omit<TinkerServerOptions, 'backend'> & { dialect?: 'protobuf' | 'json' } {
+export function drawService(seed: number): DrawnService {
   const rng = makeRng(seed, 1);
   return {
     quirks: rng.pick([STRICT, STRICT, SKYRL_JAX, TCRL]),

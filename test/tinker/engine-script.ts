@@ -117,7 +117,7 @@ export async function trainInSteps(
           saved = steps.length;
         }
       } catch (error) {
-        if (!(error instanceof R3Error)) throw error;
+        if (!(error instanceof R3Error) || errors.length > MOST_ERRORS) throw error;
         errors.push(error);
         await engine?.close();
         engine = undefined;
@@ -131,6 +131,8 @@ export async function trainInSteps(
 }
 
 const VOCABULARY = 100;
+/** More than any draw of faults makes. */
+const MOST_ERRORS = 20;
 
 function textOf(value: unknown): string {
   return JSON.stringify(value, (_, each: unknown) => (each instanceof Float32Array ? [...each] : each)) ?? '';

@@ -10,6 +10,7 @@
 import { hash32 } from '../../src/lib/rng.ts';
 import type { AdamFields, Backend, SampleOrder, TrainDatum } from './backend.ts';
 import type { DatumLoss } from './losses.ts';
+import type { Quirks } from './quirks.ts';
 import { OperationFailure } from './refusal.ts';
 
 const FEATURES = 3;
@@ -31,7 +32,8 @@ export interface LinearBackend extends Backend {
 const zeros = (): number[] => new Array<number>(FEATURES).fill(0);
 const freshState = (): State => ({ weights: zeros(), moments: zeros(), squares: zeros(), steps: 0 });
 
-export function makeLinearBackend(): LinearBackend {
+/** `lossReduction`: as in Quirks; with `mean` a step's gradient is divided by the number of its datums. */
+export function makeLinearBackend(lossReduction: Quirks['lossReduction']): LinearBackend {
   const counts = { datums: 0, steps: 0 };
   const open = new Set<State>();
   const kept = new Map<string, State>();
@@ -57,6 +59,7 @@ export function makeLinearBackend(): LinearBackend {
     createModel: async () => {
       const state = freshState();
       let gradient = zeros();
+      let datums = 0;
       open.add(state);
       const pass = (data: readonly TrainDatum[], loss: DatumLoss, into?: number[]) => {
         let total = 0;
@@ -82,13 +85,16 @@ export function makeLinearBackend(): LinearBackend {
         forward: async (data, loss) => pass(data, loss),
         forwardBackward: async (data, loss) => {
           counts.datums += data.length;
+          datums += data.length;
           return pass(data, loss, gradient);
         },
         step: async (adam) => {
           counts.steps++;
+          if (lossReduction === 'mean') gradient = gradient.map((sum) => sum / Math.max(datums, 1));
           const norm = Math.hypot(...gradient);
           move(state, gradient, norm, adam);
           gradient = zeros();
+          datums = 0;
           return { gradient_norm: norm };
         },
         saveState: async () => keep(state),

@@ -358,8 +358,8 @@ describe('results', () => {
       path === 'retrieve_future' ? { status: 400, json: { detail: 'op failed' } } : undefined,
     );
     const error = await errorOf(stuck.client.createModel({ baseModel: 'm', lora: LORA }));
-    expect(error.code).toBe('bad-option');
-    expect(error.message).toContain('op failed');
+    expect(error.code).toBe('failed');
+    expect(error.message).toContain('got a failure of the operation (op failed)');
     expect(stuck.client.stats().polls).toBe(4);
   });
 

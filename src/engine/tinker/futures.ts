@@ -8,14 +8,15 @@
  * Wire facts: POST retrieve_future {request_id, allow_metadata_only} answers 200 with the result (protobuf by
  * its Content-Type, else JSON); 408 or {type: try_again, queue_state, queue_state_reason} for not yet; {error, category} for an
  * operation that failed; {status: complete_metadata, response_payload_size} once, where allowed, so that the client
- * makes room first; 410 or 404 for a result that is gone; 402 for a pause; a bare 400 may come from a proxy.
+ * makes room first; 410 or 404 for a result that is gone; 402 for a pause; a 400 may come from a proxy, and is how some
+ * services tell of an operation that failed.
  */
 import { R3Error } from '../../lib/errors.ts';
 import type { Budget } from './budget.ts';
 import { throwIfCancelled, type Cancel } from '../clock.ts';
 import { Lost, type Reply } from '../http.ts';
 import { call, errorOfLoss, objectOf, startRetries, type Call, type Context } from './context.ts';
-import { badAnswer, errorOfFailure, errorOfReply, type Named } from './errors.ts';
+import { badAnswer, detailOf, errorOfFailure, errorOfReply, type Named } from './errors.ts';
 import { JSON_TYPE, PROTOBUF_TYPE } from './requests.ts';
 
 /** How a result is read. */
@@ -82,7 +83,13 @@ export async function retrieve<T>(
         continue;
       }
       if (reply.status !== 200 && reply.status !== 408) {
-        await retries.wait({ reply }, errorOfReply(named, reply, context.redact));
+        // What a proxy does not say, some services say so: an operation that failed.
+        const failure = { error: detailOf(reply, context.redact) };
+        const error =
+          reply.status === 400
+            ? errorOfFailure(what, failure, context.redact)
+            : errorOfReply(named, reply, context.redact);
+        await retries.wait({ reply }, error);
         continue;
       }
       retries.reset();
