@@ -13,23 +13,12 @@ const START = fileURLToPath(new URL('../../models/start', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'r3-tinker-resume-'));
 const PROBLEMS = join(folder, 'problems.jsonl');
 const STEPS = 3;
-const TRAIN = [
-  ...['train', '--engine', 'tinker', '--model', 'models/tiny', '--tokenizer', START, '--task', 'countdown'],
-  ...[
-    '--prompts',
-    'short',
-    '--problems',
-    PROBLEMS,
-    '--samples',
-    '2',
-    '--steps',
-    String(STEPS),
-    '--lora',
-    '4',
-  ],
-  ...['--max-attempt-tokens', '16', '--max-reflection-tokens', '24', '--context', '256'],
-  ...['--failures-per-step', '2', '--num-generations', '2', '--checkpoint-every', '2'],
-];
+const SERVICE = ['--engine', 'tinker', '--model', 'models/tiny', '--tokenizer', START, '--lora', '4'];
+const TASK = ['--task', 'countdown', '--prompts', 'short', '--problems', PROBLEMS, '--samples', '2'];
+const TURNS = ['--max-attempt-tokens', '16', '--max-reflection-tokens', '24', '--context', '256'];
+const GROUPS = ['--failures-per-step', '2', '--num-generations', '2'];
+const STEPS_OF_RUN = ['--steps', String(STEPS), '--checkpoint-every', '2'];
+const TRAIN = ['train', ...SERVICE, ...TASK, ...TURNS, ...GROUPS, ...STEPS_OF_RUN];
 const path = (...names: string[]): string => join(folder, ...names);
 
 let server: TinkerServer;

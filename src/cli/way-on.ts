@@ -5,7 +5,14 @@ import { R3Error, type ErrorCode } from '../lib/errors.ts';
  * A full disk, or a service that did not answer, was restarted, has no place for the model, failed at it, or waits for
  * payment.
  */
-const MENDABLE: readonly ErrorCode[] = ['no-space', 'no-network', 'no-access', 'expired', 'failed', 'incomplete'];
+const MENDABLE: readonly ErrorCode[] = [
+  'no-space',
+  'no-network',
+  'no-access',
+  'expired',
+  'failed',
+  'incomplete',
+];
 
 /** The error to throw. `kept`: a sentence; called only where the error can be mended. */
 export function withWayOn(error: unknown, kept: () => string, command: string): unknown {

@@ -9,12 +9,12 @@ import { makeWorkplace } from './r3.ts';
 
 const START = fileURLToPath(new URL('../../models/start', import.meta.url));
 const { r3, folder, write, remove } = makeWorkplace();
-const TRAIN = [
-  ...['train', '--engine', 'tinker', '--model', 'models/tiny', '--tokenizer', START, '--task', 'countdown'],
-  ...['--prompts', 'short', '--problems', 'problems.jsonl', '--samples', '2', '--steps', '4', '--lora', '4'],
-  ...['--max-attempt-tokens', '16', '--max-reflection-tokens', '24', '--context', '256'],
-  ...['--failures-per-step', '2', '--num-generations', '2', '--checkpoint-every', '2'],
-];
+const SERVICE = ['--engine', 'tinker', '--model', 'models/tiny', '--tokenizer', START, '--lora', '4'];
+const TASK = ['--task', 'countdown', '--prompts', 'short', '--problems', 'problems.jsonl', '--samples', '2'];
+const TURNS = ['--max-attempt-tokens', '16', '--max-reflection-tokens', '24', '--context', '256'];
+const GROUPS = ['--failures-per-step', '2', '--num-generations', '2'];
+const STEPS_OF_RUN = ['--steps', '4', '--checkpoint-every', '2'];
+const TRAIN = ['train', ...SERVICE, ...TASK, ...TURNS, ...GROUPS, ...STEPS_OF_RUN];
 
 let server: TinkerServer;
 let env: Record<string, string>;
