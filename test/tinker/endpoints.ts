@@ -617,7 +617,11 @@ export function makeEndpoints(options: EndpointOptions): Endpoints {
       ...(top_k === -1 ? {} : { topK: top_k }),
       ...(top_p === 1 ? {} : { topP: top_p }),
     };
+    const savedFrom = sampler.modelPath?.split('/')[2];
     return async () => {
+      if (quirks.samplesLoadedOnly && savedFrom !== undefined && !world.models.has(savedFrom)) {
+        throw new OperationFailure('user', `Model ${savedFrom} not loaded`);
+      }
       const sampled = await sampler.backend.sample(order);
       const scored = body.prompt_logprobs === true ? await sampler.backend.promptLogprobs(prompt) : undefined;
       // As long as the prompt: the first token has none.

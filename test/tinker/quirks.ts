@@ -18,6 +18,8 @@ export interface Quirks {
   failures: 'body' | 'status-400';
   /** `two-part`: a named save for sampling answers `tinker://RUN/NAME`. */
   samplerPaths: 'three-part' | 'two-part';
+  /** Whether a checkpoint is sampled only while the model that it was saved from is loaded. */
+  samplesLoadedOnly: boolean;
   /** Whether `stop` may be one text. */
   bareStringStop: boolean;
   requiresMaxTokens: boolean;
@@ -43,6 +45,7 @@ export const STRICT: Quirks = {
   losses: ALL_LOSSES,
   failures: 'body',
   samplerPaths: 'three-part',
+  samplesLoadedOnly: false,
   bareStringStop: true,
   requiresMaxTokens: false,
   sequenceIds: true,
@@ -62,6 +65,7 @@ export const SKYRL_JAX: Quirks = {
   losses: ALL_LOSSES.filter((name) => name !== 'dro'),
   failures: 'status-400',
   samplerPaths: 'two-part',
+  samplesLoadedOnly: true,
   bareStringStop: false,
   requiresMaxTokens: true,
   ids: 'opaque',

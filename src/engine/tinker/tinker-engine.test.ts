@@ -10,7 +10,12 @@ import { startTinkerServer, type TinkerServer } from '../../../test/tinker/serve
 import { describeEngine } from '../engine-suite.ts';
 import type { AdamParams, Datum, Loss } from '../engine.ts';
 import { openLocalEngine } from '../local/local-engine.ts';
-import { openTinkerEngine, type TinkerEngine, type TinkerEngineOptions } from './tinker-engine.ts';
+import {
+  openTinkerEngine,
+  ORIGIN_FILE,
+  type TinkerEngine,
+  type TinkerEngineOptions,
+} from './tinker-engine.ts';
 
 const MODEL = fileURLToPath(new URL('../../../test/fixtures/llama/tiny-gqa', import.meta.url));
 const { vocab_size: vocabularySize } = JSON.parse(readFileSync(join(MODEL, 'config.json'), 'utf8')) as {
@@ -139,6 +144,30 @@ test.each([
     expect(await resumed.logprobs(DATUMS)).toEqual(expected);
   },
 );
+
+test.each([
+  ['the protocol', STRICT],
+  ["SkyRL's JAX backend", SKYRL_JAX],
+] as const)('what a run saved on a service like %s is sampled after the run', async (_, quirks) => {
+  const server = await serve(quirks);
+  const engine = await open(server);
+  await engine.forwardBackward(DATUMS, curved);
+  await engine.step(ADAM);
+  const saved = join(scratch, `saved-${quirks.ids}`);
+  await engine.save(saved);
+  const expected = await engine.logprobs(DATUMS);
+  await engine.close();
+  const { path: modelPath, statePath } = JSON.parse(readFileSync(join(saved, ORIGIN_FILE), 'utf8')) as {
+    path: string;
+    statePath: string;
+  };
+  const sampler = await open(server, { lora: undefined, modelPath, statePath });
+  const found = await sampler.logprobs(DATUMS);
+  found.forEach((row, n) => row.forEach((x, i) => expect(x).toBeCloseTo(expected[n]?.[i] ?? NaN, 4)));
+  const withoutState = await open(server, { lora: undefined, modelPath });
+  if (quirks.samplesLoadedOnly) await expect(withoutState.logprobs(DATUMS)).rejects.toThrow('not loaded');
+  else expect(await withoutState.logprobs(DATUMS)).toEqual(found);
+});
 
 test('a step that fails on its way is followed by no other until a state is loaded', async () => {
   const server = await serve();
