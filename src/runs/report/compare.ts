@@ -134,11 +134,13 @@ function measuresOf(runs: readonly ReportRun[]): Measure[] {
   ];
 }
 
-/** Options in which the runs differ; the seed is among them. */
+/** Options in which the runs differ; the seed is among them. One that is null in some runs and a group in others is told by its members. */
 export function differencesTable(runs: readonly ReportRun[]): Table | null {
   const flat = runs.map(({ config }) => new Map(flattened(config)));
   const paths = [...new Set(flat.flatMap((options) => [...options.keys()]))];
+  const isGroup = (path: string): boolean => paths.some((other) => other.startsWith(`${path}.`));
   const rows = paths.flatMap((path): Row[] => {
+    if (isGroup(path)) return [];
     const values = flat.map((options) => options.get(path) ?? NOTHING);
     return values.every((value) => value === values[0]) ? [] : [{ label: path, cells: values }];
   });
