@@ -45,6 +45,7 @@ import { posedText } from './method/task.ts';
 import type { Mined } from './mine.ts';
 import type { Player, PlayerOptions, Try } from './player.ts';
 import { checkTemplate } from './text/check-template.ts';
+import { samplesProblems } from './method/choices.ts';
 import type { TrainOptions } from './train-options.ts';
 
 export type { AuditCheck } from './method/audit.ts';
@@ -201,7 +202,7 @@ async function tryPlay<P extends Problem>(
   const few = spread(failures, GROUPS);
   try {
     requireRoom(player, failures, options);
-    if (method === 'attempts' || method === 'rejection-sampling') {
+    if (samplesProblems(options)) {
       const problems = [...new Map(few.map(({ problem }) => [problem.id, problem])).values()];
       const played = await collectAttempts(player, problems, reflectionsPerFailure, moment);
       return { played, plain: [], repeated: [] };
@@ -471,10 +472,9 @@ function judgedOf<P extends Problem>(failures: readonly Failure<P>[]): Judged<P>
 function turnsOf<P extends Problem>(
   episodes: readonly Episode<P>[],
   plain: readonly Try[],
-  { method }: TrainOptions,
+  options: TrainOptions,
 ): (Turns & { written: Written[] })[] {
-  const attempts =
-    method === 'attempts' || method === 'rejection-sampling' ? episodes.map((e) => e.attempt) : [];
+  const attempts = samplesProblems(options) ? episodes.map((e) => e.attempt) : [];
   const reflections = episodes.flatMap(({ reflection }) => reflection ?? []);
   const retries = [...episodes.flatMap(({ retry }) => retry ?? []), ...plain.map(({ written }) => written)];
   return [

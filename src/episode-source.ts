@@ -10,7 +10,8 @@ import { groupSignal } from './method/advantage.ts';
 import type { Episode, Failure, LeftOut, Problem } from './method/episode.ts';
 import { groupsOf } from './method/group.ts';
 import type { Player } from './player.ts';
-import { samplesProblems, type TrainOptions } from './train-options.ts';
+import { samplesProblems } from './method/choices.ts';
+import type { TrainOptions } from './train-options.ts';
 
 /** What training begins from, or goes on from. */
 export interface Material<P extends Problem> {

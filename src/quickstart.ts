@@ -70,7 +70,7 @@ export interface QuickstartEvaluation {
   summary: BeforeAfter;
   /** How reflections look, on the failed first tries of an evaluation. */
   profile: { before: ReflectionProfile; after: ReflectionProfile };
-  /** Means over the last steps of training. */
+  /** Means over the last steps of training. The KL is NaN, null in JSON, where the loss has no such term. */
   lastSteps: { kl: number; withoutSignal: number };
   /** What the start model's reflections were forced to begin with. */
   forcedBeginning: string;
@@ -194,7 +194,7 @@ export async function runQuickstart(options: QuickstartOptions, watcher: Watcher
     const profile = { before: profileOf(before.sampled), after: profileOf(after.sampled) };
     const last = steps.slice(-LAST_STEPS);
     const lastSteps = {
-      kl: mean(last.map((s) => s.metrics['kl'] ?? 0)),
+      kl: mean(last.map((s) => s.metrics['kl'] ?? Number.NaN)),
       withoutSignal: mean(last.map((s) => 1 - (s.metrics['groups/mixed'] ?? 0))),
     };
     const evaluation: QuickstartEvaluation = {

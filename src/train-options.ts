@@ -3,7 +3,7 @@
  */
 import { R3Error } from './lib/errors.ts';
 import { checkAdvantageOptions, defaultAdvantageOptions, type AdvantageOptions } from './method/advantage.ts';
-import { checkChoices, PAPER_CHOICES, type Choices } from './method/choices.ts';
+import { checkChoices, PAPER_CHOICES, samplesProblems, type Choices } from './method/choices.ts';
 import {
   checkLossOptions,
   checkLossReads,
@@ -121,9 +121,4 @@ export function usesReference({ method, loss }: Pick<TrainOptions, 'method' | 'l
 /** Whether steps take failures from a set that was mined before them. */
 export function usesFailures(options: Pick<Choices, 'method' | 'firstAttempts'>): boolean {
   return !samplesProblems(options) && options.firstAttempts !== 'on-policy';
-}
-
-/** Whether a step starts from problems instead of failures. */
-export function samplesProblems({ method }: Pick<Choices, 'method'>): boolean {
-  return method === 'attempts' || method === 'rejection-sampling';
 }

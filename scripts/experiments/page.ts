@@ -16,6 +16,8 @@ start model and one seed of training and sampling. *Second* is a pass at the fir
 reflection; *over two* is how far it is above two independent attempts, *over equal* above as many as cost the same tokens,
 *over none* above a retry without a reflection; *writing* is what the trained model's reflections gain where the start model reads them, on the start model's failures.
 Some runs of seed 1 were measured when equal tokens were rounded to the nearest attempt: they do not count in *over equal*.
+*KL* is that to the start model in training, nats per token on the tokens that an arm trains, over the last ten steps; a loss
+without the term does not measure it.
 Seconds of training were taken on a shared machine with other work on it: they order arms roughly, no more.
 `;
 
@@ -179,11 +181,16 @@ function renderArm(label: string, runs: readonly ArmResult[]): string {
     spread(runs, (run) => overEqualTokens(run, 'after')),
     spread(runs, ({ summary: { after } }) => after.secondTry.rate - after.secondTryWithoutReflection.rate),
     spread(runs, ({ summary }) => summary.change.writtenByTrained.diff),
-    mean(runs.map(({ kl }) => kl)).toFixed(2),
+    klOf(runs),
     mean(runs.map(({ trainSeconds }) => trainSeconds)).toFixed(0),
   ];
   const balanced = runs.length === warmUps * seeds;
   return `| ${label} | ${balanced ? '' : `${runs.length} of `}${warmUps} x ${seeds} | ${cells.join(' | ')} |`;
+}
+
+function klOf(runs: readonly ArmResult[]): string {
+  const known = runs.flatMap(({ kl }) => (kl === null || Number.isNaN(kl) ? [] : [kl]));
+  return known.length === 0 ? '–' : mean(known).toFixed(2);
 }
 
 /** NaN where the rate of attempts at equal tokens is not known. */

@@ -38,8 +38,8 @@ export interface ArmResult {
   profile: { before: ReflectionProfile; after: ReflectionProfile };
   /** First tries at the task that was not trained, where the start model knows one. */
   untouched: { before: Rate; after: Rate; change: Difference } | null;
-  /** Means over the last steps: the KL term, and the share of groups whose rewards are all the same. */
-  kl: number;
+  /** Means over the last steps: the KL term, null where the loss has none, and the share of groups whose rewards are all the same. */
+  kl: number | null;
   withoutSignal: number;
   /** Of training's steps, their sampling included. */
   trainSeconds: number;

@@ -10,6 +10,7 @@ import { loadKernels } from '../kernels/load.ts';
 import { readJsonl } from '../lib/jsonl.ts';
 import type { PlayerOptions } from '../player.ts';
 import { requireEnough } from '../train.ts';
+import { samplesProblems } from '../method/choices.ts';
 import { usesFailures, usesReference, type TrainOptions } from '../train-options.ts';
 import { printLine, type Io } from './io.ts';
 import { bytesText, memoryRows } from './memory.ts';
@@ -156,7 +157,7 @@ function remoteTokens(options: TrainOptions, sampling: PlayerOptions): RemoteTok
   const { maxReflectionTokens: reflection, maxAttemptTokens: attempt } = sampling;
   const { method, failuresPerStep: groups, retriesPerReflection, rounds } = options;
   const { episodes, sampled } = stepTokens(options, sampling);
-  const asked = PROMPT_TOKENS + (method === 'attempts' || method === 'rejection-sampling' ? 0 : attempt);
+  const asked = PROMPT_TOKENS + (samplesProblems(options) ? 0 : attempt);
   const turn = reflection + retriesPerReflection * attempt;
   let prefilled = groups * asked;
   let sequences = episodes * (asked + (method === 'reflect' ? reflection : attempt));
@@ -168,7 +169,7 @@ function remoteTokens(options: TrainOptions, sampling: PlayerOptions): RemoteTok
     }
     if (options.trainTokens !== 'reflection' || rounds > 1) sequences = episodes * (asked + rounds * turn);
   }
-  const isScored = options.loss.beta > 0 && method !== 'rejection-sampling';
+  const isScored = usesReference(options);
   return {
     prefilled: prefilled + (isScored ? sequences : 0),
     sampled,

@@ -12,15 +12,10 @@ import { R3Error } from '../lib/errors.ts';
 import { explainIssue, showValue } from '../lib/json.ts';
 import { TOLD, type PlayerOptions } from '../player.ts';
 import type { RunConfig } from '../runs/run.ts';
-import type { Choices } from '../method/choices.ts';
+import { samplesProblems, type Choices } from '../method/choices.ts';
 import { defaultAdvantageOptions } from '../method/advantage.ts';
 import { defaultLossOptions } from '../method/loss-options.ts';
-import {
-  checkTrainOptions,
-  defaultTrainOptions,
-  samplesProblems,
-  type TrainOptions,
-} from '../train-options.ts';
+import { checkTrainOptions, defaultTrainOptions, type TrainOptions } from '../train-options.ts';
 import { choiceFields, choicesOf, type ChoiceFlags } from './choice-options.ts';
 import {
   advantageOptionsOf,

@@ -98,10 +98,10 @@ export function checkChoices(choices: Choices): void {
     if (retriesPerReflection !== 1) refuse('retries-per-reflection', baseline, String(retriesPerReflection));
     if (rounds !== 1) refuse('rounds', baseline, String(rounds));
   }
-  const samplesProblems = method === 'attempts' || method === 'rejection-sampling';
-  if (samplesProblems && firstAttempts !== 'frozen')
+  const startsFromProblems = samplesProblems(choices);
+  if (startsFromProblems && firstAttempts !== 'frozen')
     refuse('first-attempts', `frozen with the method ${method}, which starts from problems`, firstAttempts);
-  if (samplesProblems && choices.zeroVariance === 'refill')
+  if (startsFromProblems && choices.zeroVariance === 'refill')
     refuse('zero-variance', `keep or drop with the method ${method}`, 'refill');
   if (method === 'rejection-sampling' && choices.zeroVariance !== 'keep')
     refuse('zero-variance', `keep with the method ${method}, which compares nothing`, choices.zeroVariance);
@@ -142,4 +142,9 @@ export function keepsFailures(failed: number, judged: number, rule: KeptFailures
     default:
       return rule satisfies never;
   }
+}
+
+/** Whether a step starts from problems instead of failures. */
+export function samplesProblems({ method }: Pick<Choices, 'method'>): boolean {
+  return method === 'attempts' || method === 'rejection-sampling';
 }

@@ -95,6 +95,11 @@ export interface ReflectionChange {
   forcedBeginning: string;
 }
 
+/** A dash for what was not measured; a file has null in place of NaN. */
+function klText(kl: number | null): string {
+  return kl === null || Number.isNaN(kl) ? '–' : kl.toFixed(3);
+}
+
 type ReflectionRow = [label: string, before: string, after: string];
 
 /** A task that tells no kinds tells no hints either: both are then left out. */
@@ -119,11 +124,11 @@ export function reflectionRows({
     ['mean length, tokens', before.meanTokens.toFixed(1), after.meanTokens.toFixed(1)],
     ...(kl === undefined
       ? []
-      : ([['KL to the start model, nats per token', '0', kl.toFixed(3)]] satisfies ReflectionRow[])),
+      : ([['KL to the start model, nats per token', '0', klText(kl)]] satisfies ReflectionRow[])),
     ...(lastSteps === undefined
       ? []
       : ([
-          ['KL to the start model, nats per token, last steps', '0', lastSteps.kl.toFixed(3)],
+          ['KL to the start model, nats per token, last steps', '0', klText(lastSteps.kl)],
           ['groups without signal, last steps', '', percent(lastSteps.withoutSignal)],
         ] satisfies ReflectionRow[])),
   ];

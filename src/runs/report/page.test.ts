@@ -76,6 +76,11 @@ test('the headline shows before, after and the interval, in percent', () => {
 });
 
 test('what was not measured is a dash, also when JSON made its NaN null', () => {
+  const unmeasured: QuickstartResults = { ...quickstart, lastSteps: { kl: Number.NaN, withoutSignal: 0 } };
+  for (const source of [unmeasured, JSON.parse(JSON.stringify(unmeasured)) as QuickstartResults]) {
+    const page = renderReport([{ ...emptyRun(), results: quickstartResults(source) }]);
+    expect(cellsOf(page)('KL to the start model, nats per token, last steps')).toEqual(['0', '–']);
+  }
   const parsed = JSON.parse(JSON.stringify(quickstart)) as QuickstartResults;
   for (const source of [quickstart, parsed]) {
     const page = renderReport([{ ...emptyRun(), results: quickstartResults(source) }]);
