@@ -7,7 +7,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { makeChatPlayer } from '../chat-player.ts';
-import { openChatClient, parseServerUrl, type ChatClient } from '../engine/openai/client.ts';
+import { parseServerUrl } from '../engine/http.ts';
+import { openChatClient, type ChatClient } from '../engine/openai/client.ts';
 import { evaluate } from '../evaluate.ts';
 import { R3Error } from '../lib/errors.ts';
 import type { Message, Problem } from '../method/episode.ts';
@@ -83,7 +84,7 @@ export function refuseOptions(engine: EngineName, command: Command): void {
 
 /** The address that flags give. */
 export function serverUrl({ url }: ServerFlags): string {
-  if (url !== undefined) return parseServerUrl(url);
+  if (url !== undefined) return parseServerUrl(url, KEY_VARIABLE);
   throw usageError('--url: expected the address of the server with --engine openai, got none');
 }
 

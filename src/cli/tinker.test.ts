@@ -113,6 +113,8 @@ test('a plan says tokens and asks the service for nothing', async () => {
 
 test.each([
   [['--temperature', '0.7'], '--temperature: expected 1'],
+  [['--url', 'http://me:pass@h', '--dry-run'], 'put the key into TINKER_API_KEY'],
+  [['--url', 'http://h?token=abc', '--dry-run'], 'one with a query or a fragment'],
   [['--dtype', 'bf16'], '--dtype: expected none with --engine tinker'],
   [['--lora-alpha', '8'], '--lora-alpha: expected none with --engine tinker'],
   [['--min-p', '0.1'], '--min-p: expected none with --engine tinker'],

@@ -9,12 +9,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { DEFAULT_CONTEXT } from '../engine/local/config.ts';
-import {
-  openTinkerEngine,
-  ORIGIN_FILE,
-  publicUrl,
-  type TinkerEngine,
-} from '../engine/tinker/tinker-engine.ts';
+import { openTinkerEngine, ORIGIN_FILE, type TinkerEngine } from '../engine/tinker/tinker-engine.ts';
+import { KEY_VARIABLE } from '../engine/tinker/requests.ts';
+import { parseServerUrl } from '../engine/http.ts';
 import { R3Error } from '../lib/errors.ts';
 import { isObject, parseJsonObject } from '../lib/json.ts';
 import { isLoopback } from '../serve/handler.ts';
@@ -30,7 +27,6 @@ export interface TinkerFlags extends Pick<EngineFlags, 'engine' | 'context'> {
 
 /** A model on a service, and the folder with its texts. */
 export interface TinkerPlace {
-  /** As it was given: it may have a password in it. */
   url: string;
   baseModel: string;
   /** A checkpoint for samplers; left out: the base model. */
@@ -105,7 +101,6 @@ export function settleTinker(model: string, flags: TinkerFlags, env: Io['env']):
   const url = flags.url ?? env['TINKER_BASE_URL'] ?? '';
   if (url === '')
     throw usageError('--url: expected the address of the service (or TINKER_BASE_URL), got none');
-  publicUrl(url);
   const origin = originOf(model);
   const isPath = model.startsWith('tinker://');
   const baseModel = origin?.baseModel ?? model;
@@ -122,7 +117,7 @@ export function settleTinker(model: string, flags: TinkerFlags, env: Io['env']):
   const config = configOf(texts);
   const longest = numberOf(config['max_position_embeddings']) ?? DEFAULT_CONTEXT;
   return {
-    url,
+    url: parseServerUrl(url, KEY_VARIABLE),
     baseModel,
     ...(modelPath === undefined ? {} : { modelPath }),
     ...(origin?.statePath === undefined ? {} : { statePath: origin.statePath }),
@@ -139,7 +134,7 @@ export async function openTinker(
   lora?: { rank: number; seed: number },
 ): Promise<TinkerEngine> {
   const { texts, ...rest } = place;
-  const apiKey = io.env['TINKER_API_KEY'] || undefined;
+  const apiKey = io.env[KEY_VARIABLE] || undefined;
   const { protocol, hostname, host } = new URL(place.url);
   if (apiKey !== undefined && protocol === 'http:' && !isLoopback(hostname))
     io.note(`r3: warning: the API key goes to ${host} unencrypted; https keeps it secret`);

@@ -47,6 +47,24 @@ async function lossOf(work: Promise<unknown>): Promise<Lost> {
   throw new Error(`expected a lost request, got ${String(error)}`);
 }
 
+test('a secret that is sent back is masked, as long as it was', async () => {
+  const { requests, get } = await serve((request, reply) =>
+    reply.end(`<html>ü you sent ${request.headers['x-key']}; bye`),
+  );
+  await get('/');
+  const port = requests[0]?.socket.localPort;
+  const headers = ['x-key', 'tml-nobody'];
+  const http = openHttp({
+    origin: `http://127.0.0.1:${port}`,
+    headers,
+    secret: 'tml-nobody',
+    clock: systemClock,
+  });
+  open.push(http.close);
+  const { body } = await http.send({ method: 'GET', path: '/', headers: [], timeoutMs: 10_000, cancel: [] });
+  expect(body.toString('utf8')).toBe('<html>ü you sent **********; bye');
+});
+
 test('a request carries the headers of all and its own, and its body', async () => {
   const { send, requests, traffic } = await serve((request, reply) => request.pipe(reply));
   const headers = ['x-own', 'too'];

@@ -5,7 +5,8 @@
  * connection is a Client of undici, and the idle ones are kept here: undici's own pool looks through all of its
  * connections for a free one. A reply of any status is a value; only a request without a whole reply throws
  * `Lost`. Nothing is sent twice, and no redirect is followed (a key would go with it). All deadlines share one tick of
- * the clock instead of a timer each. Knows nothing of what is exchanged.
+ * the clock instead of a timer each. A secret that a service sends back is masked before anybody reads it. Knows nothing
+ * else of what is exchanged.
  *
  * Replies may be compressed with gzip, deflate, or zstd where this Node has it.
  */
@@ -95,9 +96,14 @@ interface Pending {
   expire(): void;
 }
 
-/** `origin`: scheme, host and port. `headers`: of every request, name and value by turns. */
-export function openHttp(options: { origin: string; headers: readonly string[]; clock: Clock }): Http {
-  const { origin, clock } = options;
+/** `origin`: scheme, host and port. `headers`: of every request, name and value by turns. `secret`: masked in replies. */
+export function openHttp(options: {
+  origin: string;
+  headers: readonly string[];
+  secret?: string | undefined;
+  clock: Clock;
+}): Http {
+  const { origin, clock, secret = '' } = options;
   const common = [...options.headers, 'accept-encoding', Object.keys(DECODERS).join(', ')];
   // Deadlines are kept here; one connector for all, so that TLS sessions are resumed.
   const limits = { headersTimeout: 0, bodyTimeout: 0, maxResponseSize: MAX_REPLY_BYTES };
@@ -119,6 +125,14 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
     open.add(connection.client);
     return connection;
   }
+
+  const masked = async (received: Reply | Promise<Reply>): Promise<Reply> => {
+    const reply = await received;
+    if (secret === '' || !reply.body.includes(secret)) return reply;
+    // As long as it was, since lengths within a body may count it.
+    const body = reply.body.toString('latin1').replaceAll(secret, '*'.repeat(secret.length));
+    return { ...reply, body: Buffer.from(body, 'latin1') };
+  };
 
   const send = (asked: Exchange): Promise<Reply> =>
     new Promise((resolve, reject) => {
@@ -171,7 +185,7 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
           idle.push(connection);
           const whole = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
           counts.bytesIn += whole.length;
-          resolve(decompress({ status, headers, body: whole }));
+          resolve(masked(decompress({ status, headers, body: whole })));
         },
         onResponseError: (_, error) => {
           const isStale = connection.isUsed && status === 0;
@@ -188,6 +202,27 @@ export function openHttp(options: { origin: string; headers: readonly string[]; 
       for (const client of open) void client.destroy();
     },
   };
+}
+
+/**
+ * The address of a service, without a slash at its end. Throws R3Error `bad-option` for what is none, for other protocols
+ * than http and https, and for a user, a password, a query or a fragment: an address is kept in folders and shown.
+ * `keyVariable`: where a key belongs.
+ */
+export function parseServerUrl(text: string, keyVariable: string): string {
+  const refuse = (got: string): R3Error =>
+    new R3Error(
+      'config',
+      'bad-option',
+      `--url: expected the address of a server, such as http://localhost:8000, got ${got}`,
+    );
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined) throw refuse('a text that is none');
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw refuse(`the protocol ${url.protocol}`);
+  if (url.username !== '' || url.password !== '')
+    throw refuse(`one with a user or a password in it; put the key into ${keyVariable}`);
+  if (url.search !== '' || url.hash !== '') throw refuse('one with a query or a fragment in it');
+  return `${url.origin}${url.pathname.replace(/\/+$/, '')}`;
 }
 
 /** Codes of connections that were there and ended. */

@@ -91,7 +91,8 @@ export function openChatClient(options: ChatClientOptions): ChatClient {
   const { url, model, apiKey, concurrency, timeoutMs, signal, wait, now, onWait } = options;
   const { origin, pathname } = new URL(url);
   const key = apiKey === undefined ? [] : ['authorization', `Bearer ${apiKey}`];
-  const http = openHttp({ origin, headers: ['accept', 'application/json', ...key], clock: systemClock });
+  const headers = ['accept', 'application/json', ...key];
+  const http = openHttp({ origin, headers, secret: apiKey, clock: systemClock });
   const inTurn = makeLimit(concurrency);
   const stats: ChatStats = { calls: 0, resent: 0, promptTokens: 0, completionTokens: 0 };
   /** Raised by the first failure that the other requests would meet too. */
@@ -270,28 +271,4 @@ function contextOf(text: string, model: string): number | undefined {
     : undefined;
   const length = isObject(entry) ? entry['max_model_len'] : undefined;
   return Number.isSafeInteger(length) && Number(length) > 0 ? Number(length) : undefined;
-}
-
-/**
- * An address as a person gives it, without slashes at its end. Throws R3Error `bad-option` (config) for another protocol
- * than http and https, and for a user, a password, a query or a fragment: an address is kept in folders and shown.
- */
-export function parseServerUrl(text: string): string {
-  const refuse = (got: string): R3Error =>
-    new R3Error(
-      'config',
-      'bad-option',
-      `--url: expected the address of a server, such as http://localhost:8000/v1, got ${got}`,
-    );
-  let url: URL;
-  try {
-    url = new URL(text);
-  } catch {
-    throw refuse('a text that is none');
-  }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw refuse(`the protocol ${url.protocol}`);
-  if (url.username !== '' || url.password !== '')
-    throw refuse('one with a user or a password in it; put the key into OPENAI_API_KEY');
-  if (url.search !== '' || url.hash !== '') throw refuse('one with a query or a fragment in it');
-  return `${url.origin}${url.pathname.replace(/\/+$/, '')}`;
 }

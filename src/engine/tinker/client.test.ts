@@ -1,8 +1,11 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
 import { R3Error } from '../../lib/errors.ts';
 import type { WireDatum } from './chunks.ts';
-import type { TinkerClientOptions } from './client.ts';
+import { systemClock } from '../clock.ts';
+import { openTinkerClient, type TinkerClientOptions } from './client.ts';
 import {
   decodeForwardBackwardRequest,
   encodeForwardBackwardOutput,
@@ -137,7 +140,7 @@ describe('connection', () => {
       setUp(on('client/config', { status: 401, json: { detail: `no key ${KEY}` } })),
     );
     expect(denied.code).toBe('no-access');
-    expect(denied.message).toContain('no key ***); set TINKER_API_KEY');
+    expect(denied.message).toContain('***); set TINKER_API_KEY');
     expect((await errorOf(connectTo('localhost:8000'))).message).toMatch(/^url: expected http:/);
     expect((await errorOf(connectTo(`http://${KEY}@h`))).message).not.toContain(KEY);
     expect((await errorOf(connectTo('http://h', { apiKey: 'a\nb' }))).message).toMatch(
@@ -835,3 +838,18 @@ async function connectTo(url: string, options: Partial<TinkerClientOptions> = {}
 async function until(isDone: () => boolean): Promise<void> {
   while (!isDone()) await new Promise(setImmediate);
 }
+
+it('where nobody has ever answered nothing is asked again', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  const sleeps: number[] = [];
+  const clock = { ...systemClock, sleep: async (ms: number) => void sleeps.push(ms) };
+  await expect(openTinkerClient({ url: `http://127.0.0.1:${port}`, clock })).rejects.toMatchObject({
+    code: 'no-network',
+    message: expect.stringContaining('is the service running?'),
+  });
+  expect(sleeps).toEqual([]);
+});

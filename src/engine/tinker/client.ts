@@ -110,6 +110,7 @@ export async function openTinkerClient(options: TinkerClientOptions): Promise<Ti
     ended: ended.signal,
     notice: makeNotice(clock, redact, options.onNotice ?? (() => undefined)),
     counts: { calls: 0, resent: 0, polls: 0 },
+    wasReached: false,
   };
   const cancel = [ended.signal];
   const shut = (): void => {

@@ -63,6 +63,8 @@ export interface Context {
   /** Tells the person who watches; the same kind at most once a minute. */
   notice(kind: string, text: string): void;
   counts: { calls: number; resent: number; polls: number };
+  /** Whether anything has ever answered. */
+  wasReached: boolean;
 }
 
 /** A notice for each kind, not more often than once a minute. */
@@ -90,6 +92,7 @@ export async function call(context: Context, asked: Call): Promise<Reply> {
     let error: R3Error;
     try {
       const reply = await context.http.send(asked, context.limits.callTimeoutMs);
+      context.wasReached = true;
       const { status } = reply;
       if ((status >= 200 && status < 300) || asked.accepted?.includes(status) === true) return reply;
       failure = { reply };
@@ -98,6 +101,8 @@ export async function call(context: Context, asked: Call): Promise<Reply> {
       if (!(cause instanceof Lost)) throw cause;
       failure = { isStale: cause.why === 'stale' };
       error = errorOfLoss(asked.what, cause);
+      // Nobody has ever answered at this address: it is wrong sooner than busy.
+      if (cause.why === 'unreachable' && !context.wasReached) throw error;
     }
     throwIfCancelled(asked.cancel);
     await retries.wait(failure, error);

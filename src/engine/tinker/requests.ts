@@ -5,7 +5,7 @@
  */
 import { R3Error } from '../../lib/errors.ts';
 import type { Clock } from '../clock.ts';
-import { openHttp, type Exchange, type Http, type Reply } from '../http.ts';
+import { openHttp, parseServerUrl, type Exchange, type Http, type Reply } from '../http.ts';
 
 export interface Send extends Omit<Exchange, 'headers' | 'timeoutMs'> {
   /** After {base}/api/v1/, without a slash at its beginning. */
@@ -23,6 +23,8 @@ export interface Requests extends Omit<Http, 'send'> {
   send(request: Send, timeoutMs: number): Promise<Reply>;
 }
 
+/** Where the key of a service is read from. */
+export const KEY_VARIABLE = 'TINKER_API_KEY';
 export const JSON_TYPE = 'application/json';
 export const PROTOBUF_TYPE = 'application/x-protobuf';
 
@@ -34,7 +36,7 @@ export function openRequests(options: {
   clock: Clock;
 }): Requests {
   const { apiKey, clock } = options;
-  const base = parseBase(options.url);
+  const base = new URL(parseServerUrl(options.url, KEY_VARIABLE));
   if (apiKey !== undefined && !/^[\x21-\x7e]+$/.test(apiKey)) {
     throw new R3Error(
       'config',
@@ -43,7 +45,7 @@ export function openRequests(options: {
     );
   }
   const common = ['user-agent', options.userAgent, ...(apiKey === undefined ? [] : ['x-api-key', apiKey])];
-  const http = openHttp({ origin: base.origin, headers: common, clock });
+  const http = openHttp({ origin: base.origin, headers: common, secret: apiKey, clock });
   const prefix = `${base.pathname.replace(/\/+$/, '')}/api/v1/`;
   return {
     ...http,
@@ -54,22 +56,4 @@ export function openRequests(options: {
       return http.send({ method, path: prefix + send.path, headers, body, timeoutMs, cancel });
     },
   };
-}
-
-function parseBase(url: string): URL {
-  const base = URL.canParse(url) ? new URL(url) : undefined;
-  if (base === undefined || !/^https?:$/.test(base.protocol)) {
-    // What cannot be read as an address may still hold a password.
-    const got = url.includes('@') ? 'something else' : url;
-    throw new R3Error('config', 'bad-option', `url: expected http://HOST:PORT or https://HOST, got ${got}`);
-  }
-  if (base.username !== '' || base.password !== '') {
-    const fix = 'give the key apart from it';
-    throw new R3Error(
-      'config',
-      'bad-option',
-      `url: expected an address without a user, got one with; ${fix}`,
-    );
-  }
-  return base;
 }

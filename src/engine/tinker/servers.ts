@@ -52,7 +52,7 @@ const SKYRL: ServerTraits = {
   name: 'SkyRL',
   snapshots: false,
   leaksGradients: true,
-  ignores: ['maxGradNorm'],
+  ignores: ['maxGradNorm', 'weightDecay'],
   honours: ['seed', 'topK', 'topP'],
 };
 

@@ -34,6 +34,8 @@ import {
   type TrainingModel,
 } from './client.ts';
 import { badAnswer } from './errors.ts';
+import { KEY_VARIABLE } from './requests.ts';
+import { parseServerUrl } from '../http.ts';
 import { atPositions, scoringDatum, surrogateOf, type Derivative, type Reduction } from './losses.ts';
 import { probeSampling, probeTraining } from './probe.ts';
 import { gradientNormIn, recogniseServer, type Ignorable, type ServerTraits } from './servers.ts';
@@ -91,7 +93,7 @@ const UNLOAD_MS = 5000;
 
 /** Connects, makes the adapter, and finds out what the service does with losses and options. Throws R3Error. */
 export async function openTinkerEngine(options: TinkerEngineOptions): Promise<TinkerEngine> {
-  const url = publicUrl(options.url);
+  const url = parseServerUrl(options.url, KEY_VARIABLE);
   const client = await openTinkerClient(options);
   try {
     return await makeEngine(client, url, options);
@@ -117,8 +119,7 @@ async function makeEngine(
   const held: TrainingModel[] = [];
   if (lora !== undefined) {
     const scratch = await createModel(lora);
-    const found = await probeTraining(scratch, vocabularySize);
-    await unload(scratch);
+    const found = await probeTraining(scratch, vocabularySize).finally(() => unload(scratch));
     traits = recogniseServer({ url, modelId: scratch.modelId, metrics: found.metrics });
     ({ reduction } = found);
     for (const option of [...traits.ignores, ...found.ignores]) ignores.add(option);
@@ -458,19 +459,6 @@ async function makeEngine(
 
 /** Moves nothing, and forgets what had accumulated. */
 const NO_STEP = { learningRate: 0, beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, gradClipNorm: 0 };
-
-/** The address without what may be secret in it. Throws R3Error `bad-option`. */
-export function publicUrl(url: string): string {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  if (parsed === undefined || !/^https?:$/.test(parsed.protocol)) {
-    throw new R3Error(
-      'config',
-      'bad-option',
-      'url: expected one that begins with http:// or https://, got another',
-    );
-  }
-  return `${parsed.protocol}//${parsed.host}${parsed.pathname.replace(/\/+$/, '')}`;
-}
 
 async function contextOf(
   client: TinkerClient,
