@@ -78,6 +78,11 @@ export function hashProblems(problems: readonly Problem[]): string {
   return hash.digest('hex');
 }
 
+/** A problem without its id, which may be no more than its place in a file; the id where there is nothing else. */
+export function contentOf({ id, ...content }: Problem): string {
+  return JSON.stringify(Object.keys(content).length === 0 ? id : content);
+}
+
 /** `1,2,3`: distinct whole numbers. */
 export function parseSeeds(text: string): number[] {
   const seeds = text.split(',').map((part) => (/^\d+$/.test(part.trim()) ? Number(part) : Number.NaN));

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { makeFakeEngine } from '../engine/fake.ts';
 import { hash32 } from '../lib/rng.ts';
 import { CONTROL_NAMES, type ControlName } from '../method/controls.ts';
+import type { Problem } from '../method/episode.ts';
 import type { EvaluationFile, MeasurementSummary } from '../method/evaluation-summary.ts';
 import type { Task } from '../method/task.ts';
 import { makePlayer, type Player } from '../player.ts';
@@ -15,8 +16,9 @@ import { evaluationTables } from '../runs/evaluation-tables.ts';
 import { countdown } from '../tasks/countdown.ts';
 import { loadChatFormat } from '../text/chat.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
-import { hashProblems, parseControls, parseSeeds, type EvaluationConfig } from './eval-config.ts';
-import { measureAll, type Players } from './eval.ts';
+import { contentOf, hashProblems, parseControls, parseSeeds, type EvaluationConfig } from './eval-config.ts';
+import { countTrained, measureAll, type Players } from './eval.ts';
+import { createRun } from '../runs/run.ts';
 import { renderMarkdown, renderTable, widthOf } from './table.ts';
 import { runInPlace } from './testing.ts';
 
@@ -365,6 +367,35 @@ test('a leak is a reflection in which something passes', async () => {
   const problems = problemsFrom(0, 3);
   const summary = await measureInto(join(place, 'leaks'), { model: playerAt, start: null }, { problems });
   expect(summary.model.sampled[0]?.reflections.leaked).toMatchObject({ rate: 1, n: 3 });
+});
+
+test('problems that a run was trained on are told by what they ask, not by their ids', () => {
+  const directory = join(place, 'trained-on');
+  const run = createRun(directory, { version: 1, command: 'train', task: 'sums' });
+  const written = { tokens: ids('1'), logprobs: [], text: '1', stopReason: 'stop' as const };
+  const row = (id: string, question: string): Problem => ({ id, row: { question } }) as Problem;
+  run.appendGroup([
+    {
+      version: 1,
+      step: 0,
+      group: 'row-1#0',
+      index: 0,
+      problem: row('row-1', '1 + 1'),
+      attempt: written,
+      attemptScore: { ok: false, class: 'wrong', why: 'no' },
+      reflection: written,
+      retry: null,
+      score: null,
+      reward: null,
+      advantage: null,
+    },
+  ]);
+  run.close();
+  // The same ids in another file, and the trained problem at another place.
+  expect(countTrained([row('row-1', '2 + 2'), row('row-2', '3 + 3')], directory)).toBe(0);
+  expect(countTrained([row('row-1', '2 + 2'), row('row-2', '1 + 1')], directory)).toBe(1);
+  // Of problems that are nothing but an id, that is what they ask.
+  expect(contentOf({ id: 'a' })).not.toBe(contentOf({ id: 'b' }));
 });
 
 test.each([

@@ -32,6 +32,7 @@ import { createEvaluation, openEvaluation, type EvaluationFolder } from '../runs
 import { evaluationTables } from '../runs/evaluation-tables.ts';
 import type { Conversation } from '../text/chat.ts';
 import {
+  contentOf,
   hashProblems,
   parseControls,
   parseEvaluationConfig,
@@ -398,11 +399,11 @@ async function begin(
   return { config, problems };
 }
 
-/** How many of the problems a run has episodes of. */
-function countTrained(problems: readonly Problem[], directory: string): number {
+/** How many of the problems a run has episodes of, by what they ask: another file may have the same ids. */
+export function countTrained(problems: readonly Problem[], directory: string): number {
   const trained = new Set<string>();
-  for (const { problem } of readRun(directory).episodes()) trained.add(problem.id);
-  return problems.filter(({ id }) => trained.has(id)).length;
+  for (const { problem } of readRun(directory).episodes()) trained.add(contentOf(problem));
+  return problems.filter((problem) => trained.has(contentOf(problem))).length;
 }
 
 /** A server has its own context. */
