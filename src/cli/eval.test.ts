@@ -224,7 +224,7 @@ describe('an evaluation with two models and two seeds', async () => {
     const other: MeasurementSummary = {
       ...one,
       classes: { firstTry: { passed: (one.classes.firstTry['passed'] ?? 0) + 3 }, secondTry: {} },
-      reflections: { ...one.reflections, count: one.reflections.count + 2, scripts: {} },
+      reflections: { ...one.reflections, count: one.reflections.count + 2, scripts: { CJK: 1 } },
       meanTokens: { attempt: one.meanTokens.attempt + 4, twoTries: one.meanTokens.twoTries },
     };
     const tables = evaluationTables({
@@ -238,6 +238,26 @@ describe('an evaluation with two models and two seeds', async () => {
     expect(shown('how many')).toBe(String(one.reflections.count + 1));
     expect(shown('letters in Latin, %')).toBe('50.0');
     expect(shown('tokens of a first try')).toBe((one.meanTokens.attempt + 2).toFixed(1));
+  });
+
+  test('has no share of scripts and kinds of a seed without reflections in their means', () => {
+    const [one] = summary.model.sampled as [MeasurementSummary];
+    const shown = (scripts: object, kinds: object): string[] => {
+      const reflections = { ...one.reflections, scripts, kinds } as MeasurementSummary['reflections'];
+      const written = {
+        ...one,
+        reflections: { ...one.reflections, scripts: { Latin: 1 }, kinds: { step: 1 } },
+      };
+      const measured = { ...summary.model, sampled: [written, { ...one, reflections }] };
+      const rows = evaluationTables({ ...summary, model: measured, start: null }).flatMap(
+        (table) => table.rows,
+      );
+      return ['letters in Latin, %', 'kind: step, %'].map(
+        (wanted) => rows.find(([label]) => label === wanted)?.[1] ?? '',
+      );
+    };
+    expect(shown({}, {})).toEqual(['100.0', '100.0']);
+    expect(shown({ CJK: 1 }, { search: 1 })).toEqual(['50.0', '50.0']);
   });
 
   test('is compared with another of the same problems, without a model', async () => {

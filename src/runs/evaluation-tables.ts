@@ -185,9 +185,11 @@ function reflectionsTable(title: string, models: Models): Table {
       row('cut off at the limit, %', ({ cutOff }) => cutOff),
       leaksRow(models),
       row('repeated 4-grams, %', ({ repetition }) => repetition),
-      ...scripts.map((script) => row(`letters in ${script}, %`, (measures) => measures.scripts[script] ?? 0)),
+      ...scripts.map((script) =>
+        row(`letters in ${script}, %`, (measures) => shareOf(measures.scripts, script)),
+      ),
       row('more than one script, %', ({ mixedScripts }) => mixedScripts),
-      ...kinds.map((kind) => row(`kind: ${kind}, %`, (measures) => measures.kinds[kind] ?? 0)),
+      ...kinds.map((kind) => row(`kind: ${kind}, %`, (measures) => shareOf(measures.kinds, kind))),
       ...(kinds.length === 0
         ? []
         : [
@@ -196,6 +198,11 @@ function reflectionsTable(title: string, models: Models): Table {
           ]),
     ],
   };
+}
+
+/** Unknown where there is nothing to have a share of, as in a seed without reflections. */
+function shareOf(shares: Readonly<Record<string, number>>, name: string): number | undefined {
+  return Object.keys(shares).length === 0 ? undefined : (shares[name] ?? 0);
 }
 
 /** An interval of one seed is none of a mean. */
