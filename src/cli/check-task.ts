@@ -1,7 +1,7 @@
 /**
  * What `r3 check TASK` looks at without a model: the verifier on answers whose verdict is known, as the audit before
  * training has it (`method/audit.ts`), on answers that no task expects (`method/adversarial.ts`), twice on the same
- * answers, and how long a verdict takes.
+ * answers, how long a verdict takes, and whether each problem has an id of its own.
  *
  * One result per check, each with a sentence. Nothing here prints.
  */
@@ -9,7 +9,7 @@ import { mapConcurrent } from '../lib/concurrent.ts';
 import { messageOf } from '../lib/errors.ts';
 import { showValue } from '../lib/json.ts';
 import { adversarialAnswers, type AdversarialKind } from '../method/adversarial.ts';
-import { auditVerifier } from '../method/audit.ts';
+import { auditVerifier, sharedId } from '../method/audit.ts';
 import type { Problem, Verdict } from '../method/episode.ts';
 import { posedText, type Prompts, type Task } from '../method/task.ts';
 
@@ -77,7 +77,19 @@ export async function checkTask(
   const first = await judgeAll(twice);
   checks.push(checkSame(first, await judgeAll(twice)));
   checks.push(checkTime(first.slice(0, known.length), unexpected));
+  checks.push(checkIds(problems));
   return checks;
+}
+
+/** A file's ids are unique already: rows that share one were told apart by a number when they were read. */
+function checkIds(problems: readonly Problem[]): TaskCheck {
+  const name = 'ids';
+  const shared = sharedId(problems);
+  if (shared !== undefined) return { name, ok: false, detail: shared };
+  const ids = new Set(problems.map(({ id }) => id));
+  const copies = problems.filter(({ id }) => /~\d+$/.test(id) && ids.has(id.replace(/~\d+$/, ''))).length;
+  const note = copies === 0 ? '' : `; ${copies} by ~2, ~3, ... behind an id that came before`;
+  return { name, ok: true, detail: `${ids.size} problems, each with an id of its own${note}` };
 }
 
 /**

@@ -63,8 +63,9 @@ describe('of a sound task', () => {
       'good answers in disguise',
       'same verdict twice',
       'time per verdict',
+      'ids',
     ]);
-    expect(stderr).toBe('13 checks over 20 problems: all ok\n');
+    expect(stderr).toBe('14 checks over 20 problems: all ok\n');
   });
 
   test.each([
@@ -85,7 +86,7 @@ describe('of a sound task', () => {
     const path = join(folder, 'docs.ts');
     writeFileSync(path, code);
     const { failed, stderr } = await check(path, '--problems', join(EXAMPLES, 'typed-task/rows.jsonl'));
-    expect({ failed, stderr }).toEqual({ failed: [], stderr: '13 checks over 3 problems: all ok\n' });
+    expect({ failed, stderr }).toEqual({ failed: [], stderr: '14 checks over 3 problems: all ok\n' });
   });
 
   test('the example with a command judges answers', async () => {
@@ -191,6 +192,40 @@ describe('exit code 1 and the first thing that is wrong, where the verifier', ()
         ) as string,
       },
     ]);
+  });
+});
+
+test('two problems of one id fail a check, and rows of a file that share one are told', async () => {
+  const code = `import { defineTask } from 'reflect-retry-reward';
+    export default defineTask({
+      name: 'twice',
+      load: (row) => ({ id: row.id, answer: row.answer }),
+      prompt: ({ answer }) => 'Say ' + answer,
+      verify: (problem, answer) => answer === problem.answer,
+      known: ({ answer }) => [{ answer, ok: true }, { answer: 'x', ok: false }],
+      generate: () => [{ id: 'a', answer: '1' }, { id: 'a', answer: '2' }],
+    });`;
+  const path = join(folder, 'twice.ts');
+  writeFileSync(path, code);
+  const generated = await check(path);
+  expect({ code: generated.code, failed: generated.failed }, generated.stderr).toEqual({
+    code: 1,
+    failed: ['ids'],
+  });
+  expect(generated.lines.at(-1)?.detail).toContain('problem a: expected one problem of this id, got ');
+  const file = write('one-id.jsonl', [
+    { id: 'a', prompt: 'Add 1 and 2.', answer: '3' },
+    { id: 'a', prompt: 'Add 2 and 2.', answer: '4' },
+  ]);
+  const { lines } = await check(
+    write('plain.json', { name: 'plain', verifier: { exact: '{answer}' } }),
+    '--problems',
+    file,
+  );
+  expect(lines.at(-1)).toEqual({
+    name: 'ids',
+    ok: true,
+    detail: '2 problems, each with an id of its own; 1 by ~2, ~3, ... behind an id that came before',
   });
 });
 

@@ -80,6 +80,19 @@ export function auditOptions(ignores: readonly string[], used: readonly string[]
   return { name, state: ignored.every((option) => option === 'seed') ? 'warning' : 'failed', detail };
 }
 
+/** What is wrong where two different problems have one id; the same problem may be there again. */
+export function sharedId(problems: readonly Problem[]): string | undefined {
+  const known = new Map<string, string>();
+  for (const problem of problems) {
+    const content = JSON.stringify(problem);
+    const first = known.get(problem.id) ?? content;
+    if (first !== content)
+      return `problem ${problem.id}: expected one problem of this id, got ${shown(first)} and ${shown(content)}; give problems unique ids`;
+    known.set(problem.id, content);
+  }
+  return undefined;
+}
+
 /** Groups are told apart by their failures' ids, so these are unique; so are ids of problems. Every group has G. */
 export function auditGroups(
   failures: readonly Pick<Failure, 'id' | 'problem'>[],
@@ -89,26 +102,20 @@ export function auditGroups(
   const name = 'groups';
   const fail = (detail: string): AuditCheck => ({ name, state: 'failed', detail });
   const ids = new Set<string>();
-  const problems = new Map<string, string>();
-  for (const { id, problem } of failures) {
+  for (const { id } of failures) {
     if (ids.has(id)) {
       return fail(
         `failure ${id}: expected an id of its own, got it twice: two groups would become one; give problems unique ids`,
       );
     }
     ids.add(id);
-    const content = JSON.stringify(problem);
-    const known = problems.get(problem.id) ?? content;
-    if (known !== content) {
-      return fail(
-        `problem ${problem.id}: expected one problem of this id, got ${shown(known)} and ${shown(content)}; give problems unique ids`,
-      );
-    }
-    problems.set(problem.id, content);
   }
+  const shared = sharedId(failures.map(({ problem }) => problem));
+  if (shared !== undefined) return fail(shared);
   const odd = groups.find(({ size }) => size !== groupSize);
   if (odd) return fail(`group ${odd.id}: expected ${groupSize} reflections, got ${odd.size}`);
-  const detail = `${failures.length} failures of ${problems.size} problems, each a group of its own`;
+  const problems = new Set(failures.map(({ problem }) => problem.id)).size;
+  const detail = `${failures.length} failures of ${problems} problems, each a group of its own`;
   return { name, state: 'ok', detail };
 }
 
