@@ -1,9 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { createRun } from '../runs/run.ts';
-import { settingsOf } from './eval-run.ts';
+import { measuresOwnModel, settingsOf } from './eval-run.ts';
 import { runInPlace } from './testing.ts';
 
 const place = mkdtempSync(join(tmpdir(), 'r3-eval-run-'));
@@ -65,6 +65,24 @@ test('of a quick start, which samples in its own way, task and prompts are taken
 test('without a run nothing is taken', async () => {
   const settings = await settingsOf({ ...none, task: 'countdown' }, [], {});
   expect(settings).toMatchObject({ found: { prompts: { name: 'paper' } }, flags: none, run: null });
+});
+
+test("a run's own model is its folder, the checkpoint that it was saved from, and what a server serves", () => {
+  const saved = makeRun('saved', {});
+  mkdirSync(join(saved, 'model'));
+  const origin = { baseModel: 'm', path: 'tinker://a/sampler_weights/b' };
+  writeFileSync(join(saved, 'model', 'tinker.json'), JSON.stringify(origin));
+  const isOwn = (directory: string, engine: 'local' | 'tinker' | 'openai', home = saved): boolean =>
+    measuresOwnModel(
+      { engine, model: { directory, hash: null }, run: { directory: home, options: [] } },
+      saved,
+    );
+  expect(isOwn(join(saved, 'model'), 'local')).toBe(true);
+  expect(isOwn(join(run, 'model'), 'local')).toBe(false);
+  expect(isOwn('/gone/model', 'local', '/gone')).toBe(true);
+  expect(isOwn(origin.path, 'tinker')).toBe(true);
+  expect(isOwn('tinker://a/sampler_weights/c', 'tinker')).toBe(false);
+  expect(isOwn('any name', 'openai')).toBe(true);
 });
 
 test('a run that is none is refused by name, also where a model is given', async () => {

@@ -1,18 +1,21 @@
 /**
  * What an evaluation takes from the run that it is about: task, prompts, sampling and context, where the command line
- * does not give them.
+ * does not give them; and whether it measured that run's model.
  *
  * A model is measured under what it was trained with. The options belong to the run's task: of another task (--task)
  * nothing is taken, and neither is `--dtype`, nor what says how training went.
  */
-import { join } from 'node:path';
+import { existsSync, realpathSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { R3Error } from '../lib/errors.ts';
 import { explainIssue } from '../lib/json.ts';
 import { readRun } from '../runs/run.ts';
+import type { EvaluationConfig } from './eval-config.ts';
 import type { Io } from './io.ts';
 import type { PlayerFlags } from './options.ts';
 import { findRecordedTask, findTask, type FoundTask } from './session.ts';
+import { originOf } from './tinker.ts';
 import { samplingSchema } from './train-config.ts';
 
 const schema = z.looseObject({
@@ -75,6 +78,26 @@ export async function settingsOf<F extends RunFlags>(
     ...values.map(([option]) => option),
   ];
   return { found, flags: { ...flags, ...Object.fromEntries(values) }, run: { directory, options } };
+}
+
+/**
+ * Whether an evaluation measured the run's own model: the folder RUN/model, or the checkpoint on a service that it was
+ * saved from. A server of chat completions does not tell its weights: its model is taken for the run's.
+ */
+export function measuresOwnModel(
+  { engine, model, run }: Pick<EvaluationConfig, 'engine' | 'model' | 'run'>,
+  directory: string,
+): boolean {
+  if (engine === 'openai') return true;
+  // As it was named when it was measured: a run may be moved.
+  const own = join(run?.directory ?? directory, 'model');
+  if (placeOf(model.directory) === placeOf(own)) return true;
+  const { path, statePath } = originOf(join(directory, 'model')) ?? {};
+  return model.directory === path || model.directory === statePath;
+}
+
+function placeOf(path: string): string {
+  return existsSync(path) ? realpathSync(path) : resolve(path);
 }
 
 function readSettings(directory: string): z.infer<typeof schema> & { sampled: object } {

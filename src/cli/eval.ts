@@ -50,7 +50,7 @@ import {
   type EngineFlags,
   type PlayerFlags,
 } from './options.ts';
-import { settingsOf, type RunSettings } from './eval-run.ts';
+import { measuresOwnModel, settingsOf, type RunSettings } from './eval-run.ts';
 import {
   addServerOptions,
   chatPlayerAt,
@@ -136,7 +136,7 @@ export function define(command: Command, io: Io): void {
     .option('--out <dir>', `folder for rows and summary (default: ${EVALUATIONS}/<task>-NNN)`)
     .option(
       '--run <run>',
-      'a training run: measures its model as it was trained (task, prompts, sampling), into RUN/evaluations/NNN',
+      'a training run: measures its model as it was trained (task, prompts, sampling), into RUN/evaluations/NNN; another --model the same way, kept outside the run',
     )
     .option('--resume <dir>', 'go on with an evaluation that was stopped; its options are in its folder');
   addServerOptions(
@@ -193,7 +193,7 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
         return;
       }
       ({ config, problems } = await begin(settled, opened, io));
-      const directory = flags.out ?? nextFolder(...placeOf(flags, config));
+      const directory = flags.out ?? nextFolder(...placeOf(flags, config, io));
       folder = createEvaluation(directory, config);
     } else {
       const given = givenOptions(command).find((option) => !BESIDE_RESUME.includes(option));
@@ -251,9 +251,18 @@ async function run(flags: Flags, command: Command, io: Io): Promise<void> {
   }
 }
 
-/** The folder in which a new one is numbered, and what stands before its number. */
-function placeOf({ run: trained }: Flags, { task }: EvaluationConfig): [parent: string, prefix: string] {
-  return trained === undefined ? [EVALUATIONS, `${task}-`] : [join(trained, EVALUATIONS), ''];
+/** The folder in which a new one is numbered, and what stands before its number: in a run are evaluations of its model. */
+function placeOf(
+  { run: trained }: Flags,
+  config: EvaluationConfig,
+  io: Io,
+): [parent: string, prefix: string] {
+  if (trained !== undefined && measuresOwnModel(config, trained)) return [join(trained, EVALUATIONS), ''];
+  if (trained !== undefined)
+    io.note(
+      `${config.model.directory} is not the model of ${trained}, so its evaluation is kept outside the run`,
+    );
+  return [EVALUATIONS, `${config.task}-`];
 }
 
 /** Opens what is measured; what was opened is closed in the end. */

@@ -16,6 +16,7 @@ import type { EvaluationFile } from '../method/evaluation-summary.ts';
 import { runWarnings } from '../method/metrics.ts';
 import type { Prompts, Task } from '../method/task.ts';
 import { START_MODEL } from '../quickstart.ts';
+import { readEvaluationConfig } from '../runs/evaluation.ts';
 import type { ReportEpisode, ReportRun, TokenTurn, Turn } from '../runs/report/data.ts';
 import { makeDigester } from '../runs/report/digest.ts';
 import { renderReport } from '../runs/report/page.ts';
@@ -24,6 +25,8 @@ import { readRun, type RunConfig, type RunView, type StepRow } from '../runs/run
 import { writeTensorboard, type TimedRow } from '../runs/tensorboard.ts';
 import { tokenTexts } from '../serve/token-text.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { parseEvaluationConfig, type EvaluationConfig } from './eval-config.ts';
+import { measuresOwnModel } from './eval-run.ts';
 import { quickstartOf, reportEpisode, taskOfRun } from './reading.ts';
 
 /** Candidates for examples that are held while a large file streams by, and looked into for leaks. */
@@ -72,42 +75,59 @@ export async function gatherRun(directory: string): Promise<ReportRun> {
   };
 }
 
-/** The latest whole evaluation of `r3 eval`, else what a quick start measured. */
+/** The latest whole evaluation of its model by `r3 eval`, else what a quick start measured. */
 function measurementOf(run: RunView): { results: Results | null; warnings: readonly string[] } {
   const unaudited =
     run.config['audited'] === false
       ? ['The audit before training was left out (--no-audit): nothing says that this set-up can learn.']
       : [];
-  const { file, unread } = latestEvaluation(run.directory);
-  if (file !== null)
-    return { results: evaluationResults(file), warnings: [...unaudited, ...unread, ...file.warnings] };
+  const { found, leftOut } = latestEvaluation(run.directory);
+  if (found !== null) {
+    const { file } = found;
+    return {
+      results: evaluationResults(file),
+      warnings: [...unaudited, ...leftOut, ...file.warnings],
+    };
+  }
   const quickstart = quickstartOf(run);
   return quickstart === null
-    ? { results: null, warnings: [...unaudited, ...unread, ...runWarnings(run.metrics)] }
-    : { results: quickstartResults(quickstart), warnings: [...unread, ...quickstart.warnings] };
+    ? { results: null, warnings: [...unaudited, ...leftOut, ...runWarnings(run.metrics)] }
+    : { results: quickstartResults(quickstart), warnings: [...leftOut, ...quickstart.warnings] };
+}
+
+interface FoundEvaluation {
+  file: EvaluationFile;
+  config: EvaluationConfig;
 }
 
 /**
- * `evaluations/NNN/summary.json` of the highest number that has one that can be read, and a warning for each that
- * cannot.
+ * `evaluations/NNN` of the highest number that is done, can be read and measured the run's own model; and a warning for
+ * each later one that is left out.
  */
-function latestEvaluation(directory: string): { file: EvaluationFile | null; unread: string[] } {
+function latestEvaluation(directory: string): { found: FoundEvaluation | null; leftOut: string[] } {
   const folder = join(directory, 'evaluations');
-  const unread: string[] = [];
+  const leftOut: string[] = [];
   const paths = (existsSync(folder) ? readdirSync(folder) : [])
     .filter((name) => /^\d+$/.test(name))
     .toSorted((a, b) => Number(b) - Number(a))
-    .map((name) => join(folder, name, 'summary.json'))
-    .filter((candidate) => existsSync(candidate));
+    .map((name) => join(folder, name))
+    .filter((candidate) => existsSync(join(candidate, 'summary.json')));
   for (const path of paths) {
     try {
-      return { file: readSummary(path), unread };
+      const found = {
+        file: readSummary(join(path, 'summary.json')),
+        config: parseEvaluationConfig(readEvaluationConfig(path), path),
+      };
+      if (measuresOwnModel(found.config, directory)) return { found, leftOut };
+      leftOut.push(
+        `An evaluation is left out: ${path} measured ${found.config.model.directory}, not the model of this run.`,
+      );
     } catch (error) {
       if (!(error instanceof R3Error)) throw error;
-      unread.push(`An evaluation is left out: ${error.message}`);
+      leftOut.push(`An evaluation is left out: ${error.message}`);
     }
   }
-  return { file: null, unread };
+  return { found: null, leftOut };
 }
 
 /** What the report draws without asking whether it is there; the rest of our own file is as an evaluation wrote it. */

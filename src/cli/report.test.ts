@@ -63,6 +63,41 @@ function makeRun(name: string, seed: number, more: Partial<Episode> = {}): strin
   return at(name);
 }
 
+interface Measured {
+  /** What of config.json is otherwise. */
+  config?: Record<string, unknown>;
+  seeds?: number[];
+  /** As it stands in summary.json. */
+  text?: string;
+}
+
+/** An evaluation of the run's own model, in the run. */
+function addEvaluation(run: string, name: string, { config = {}, seeds = [1], text }: Measured = {}): void {
+  const directory = at(run, 'evaluations', name);
+  mkdirSync(directory, { recursive: true });
+  const { n, temperature } = evaluationFile;
+  const named = {
+    version: 1,
+    command: 'eval',
+    task: countdown.name,
+    prompts: { name: 'short' },
+    model: { directory: at(run, 'model'), hash: 'b' },
+    start: null,
+    problems: { file: 'p.jsonl', limit: null, count: n, hash: 'h1' },
+    dtype: 'f32',
+    context: null,
+    kernels: 'reference',
+    sampling: { temperature, maxAttemptTokens: 20, maxReflectionTokens: 40 },
+    seeds,
+    controls: [],
+    fixedText: 'be careful',
+    run: { directory: at(run), options: [] },
+    ...config,
+  };
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(named));
+  writeFileSync(join(directory, 'summary.json'), text ?? JSON.stringify({ ...evaluationFile, seeds }));
+}
+
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'r3-report-'));
   makeRun('one', 1);
@@ -141,14 +176,8 @@ test('Markdown goes to stdout, or to a file, and leaves the page alone', async (
 
 test('the latest evaluation of the run that is done is the one that is shown', async () => {
   cpSync(at('one'), at('measured'), { recursive: true });
-  for (const [name, seeds] of [
-    ['9', [5]],
-    ['10', [1, 2]],
-  ] as const) {
-    mkdirSync(at('measured', 'evaluations', name), { recursive: true });
-    const file = { ...evaluationFile, seeds };
-    writeFileSync(at('measured', 'evaluations', name, 'summary.json'), JSON.stringify(file));
-  }
+  addEvaluation('measured', '9', { seeds: [5] });
+  addEvaluation('measured', '10', { seeds: [1, 2] });
   mkdirSync(at('measured', 'evaluations', '11'));
   await runInPlace(['report', at('measured')]);
   const html = page('measured', 'report.html');
@@ -164,18 +193,35 @@ test.each([
 ])('an evaluation whose summary is %j is left out by name', async (text, why) => {
   const run = `damaged-${text.length}`;
   cpSync(at('one'), at(run), { recursive: true });
-  for (const [name, content] of [
-    ['001', JSON.stringify({ ...evaluationFile, seeds: [5, 6] })],
-    ['002', text],
-  ] as const) {
-    mkdirSync(at(run, 'evaluations', name), { recursive: true });
-    writeFileSync(at(run, 'evaluations', name, 'summary.json'), content);
-  }
+  addEvaluation(run, '001', { seeds: [5, 6] });
+  addEvaluation(run, '002', { text });
   const { code, stderr, stdout } = await runInPlace(['report', at(run), '--markdown']);
   expect(code, stderr).toBe(0);
   expect(stdout).toContain('means over the seeds 5, 6');
   expect(stdout).toMatch(/\*\*Warning:\*\* An evaluation is left out: .*002/);
   expect(stdout.replaceAll('\\', '')).toContain(why);
+});
+
+test('an evaluation of another model is left out by name', async () => {
+  cpSync(at('one'), at('borrowed'), { recursive: true });
+  addEvaluation('borrowed', '001', { seeds: [5, 6] });
+  addEvaluation('borrowed', '002', { config: { model: { directory: START, hash: 'a' } }, seeds: [7, 8] });
+  const { stdout } = await runInPlace(['report', at('borrowed'), '--markdown']);
+  expect(stdout).toContain('means over the seeds 5, 6');
+  expect(stdout.replaceAll('\\', '')).toContain(`002 measured ${START}, not the model of this run.`);
+  // A server does not tell its weights: what it served under a name is taken for the run's model.
+  const served = { engine: 'openai', model: { directory: 'name', hash: null }, dtype: null };
+  addEvaluation('borrowed', '003', { config: served, seeds: [9, 10] });
+  const shown = await runInPlace(['report', at('borrowed'), '--markdown']);
+  expect(shown.stdout).toContain('means over the seeds 9, 10');
+});
+
+test('a run that was moved keeps its evaluations', async () => {
+  cpSync(at('one'), at('carried'), { recursive: true });
+  const home = { model: { directory: '/gone/model', hash: 'b' }, run: { directory: '/gone', options: [] } };
+  addEvaluation('carried', '001', { config: home, seeds: [5, 6] });
+  const { stdout } = await runInPlace(['report', at('carried'), '--markdown']);
+  expect(stdout).toContain('means over the seeds 5, 6');
 });
 
 test('an evaluation is no run, and is told apart by name', async () => {

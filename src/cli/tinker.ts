@@ -159,7 +159,9 @@ export function remoteLora({ lora = DEFAULT_RANK, seed = 0 }: LoraFlags & { seed
 }
 
 /** Of a folder that holds an adapter from a service. */
-function originOf(directory: string): { baseModel: string; path: string; statePath?: string } | undefined {
+export function originOf(
+  directory: string,
+): { baseModel: string; path: string; statePath?: string } | undefined {
   const file = join(directory, ORIGIN_FILE);
   if (!existsSync(file)) return undefined;
   const { baseModel, path, statePath } = parseJsonObject(readFileSync(file, 'utf8'));

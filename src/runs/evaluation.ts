@@ -77,7 +77,7 @@ export function createEvaluation(directory: string, config: StoredConfig): Evalu
 
 /** To go on with an evaluation. Throws R3Error `bad-file` when there is none, `mismatch` when a process writes it. */
 export function openEvaluation(directory: string): EvaluationFolder {
-  const config = readConfig(directory);
+  const config = readEvaluationConfig(directory);
   const unlock = takeLock(directory, 'evaluation');
   try {
     return openLocked(directory, config, unlock);
@@ -89,7 +89,7 @@ export function openEvaluation(directory: string): EvaluationFolder {
 
 /** Reads an evaluation, also while it is written. Throws R3Error `bad-file`. */
 export function readEvaluation(directory: string): EvaluationView {
-  const config = readConfig(directory);
+  const config = readEvaluationConfig(directory);
   const rows = join(directory, ROWS);
   const store = makeStore(existsSync(rows) ? readRows(rows) : []);
   return { directory, config, partsOf: store.partsOf, summary: readSummary(directory) };
@@ -235,7 +235,8 @@ function* readRows(path: string): Generator<KeptRow, void, undefined> {
 
 const configSchema = z.looseObject({ version: z.literal(1), command: z.literal('eval') });
 
-function readConfig(directory: string): StoredConfig {
+/** config.json alone. Throws R3Error `bad-file` where it is none of an evaluation. */
+export function readEvaluationConfig(directory: string): StoredConfig {
   const path = join(directory, CONFIG);
   if (!existsSync(path)) {
     throw new R3Error(

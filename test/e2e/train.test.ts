@@ -147,6 +147,14 @@ test('before and after are measured on the same problems', async () => {
   });
 });
 
+test("another model that is measured as the run's was leaves nothing in the run", async () => {
+  const other = ['--run', 'whole', '--model', 'model', '--limit', '2', '--controls', 'none'];
+  const { code, stdout, stderr } = await r3(['eval', '--json', ...TASK, ...other, ...PROBLEMS]);
+  expect(code, stderr).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ directory: 'evaluations/countdown-001', n: 2 });
+  expect(stderr).toContain('model is not the model of whole, so its evaluation is kept outside the run');
+});
+
 test('a dry run says what is needed and makes nothing', async () => {
   const { code, stdout } = await r3([...TRAIN, '--run', 'dry', '--dry-run']);
   expect(code).toBe(0);
