@@ -83,9 +83,9 @@ function measurementOf(run: RunView): { results: Results | null; warnings: reado
       : [];
   const { found, leftOut } = latestEvaluation(run.directory);
   if (found !== null) {
-    const { file } = found;
+    const { file, config } = found;
     return {
-      results: evaluationResults(file),
+      results: evaluationResults(file, evaluationOptions(config)),
       warnings: [...unaudited, ...leftOut, ...file.warnings],
     };
   }
@@ -128,6 +128,30 @@ function latestEvaluation(directory: string): { found: FoundEvaluation | null; l
     }
   }
   return { found: null, leftOut };
+}
+
+/** Characters of a hash that are shown. */
+const SHOWN_HASH = 12;
+
+/** What an evaluation was made with, as the report compares it. */
+function evaluationOptions(config: EvaluationConfig): Results['options'] {
+  const { task, taskFile, prompts, problems, sampling, fixedText, start } = config;
+  const { seeds, controls, engine, dtype, context } = config;
+  return {
+    task,
+    taskFile: taskFile?.sha256.slice(0, SHOWN_HASH) ?? null,
+    prompts,
+    problems: problems.hash.slice(0, SHOWN_HASH),
+    n: problems.count,
+    ...sampling,
+    fixedText,
+    against: start === null ? null : (start.hash?.slice(0, SHOWN_HASH) ?? start.directory),
+    seeds,
+    controls,
+    engine,
+    dtype,
+    context,
+  };
 }
 
 /** What the report draws without asking whether it is there; the rest of our own file is as an evaluation wrote it. */

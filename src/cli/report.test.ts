@@ -224,6 +224,40 @@ test('a run that was moved keeps its evaluations', async () => {
   expect(stdout).toContain('means over the seeds 5, 6');
 });
 
+test('evaluated numbers have a spread over seeds only where the evaluations agree', async () => {
+  const report = async (config: Record<string, unknown>): Promise<string> => {
+    for (const [name, from] of [
+      ['first', 'one'],
+      ['second', 'two'],
+    ] as const) {
+      rmSync(at(name), { recursive: true, force: true });
+      cpSync(at(from), at(name), { recursive: true });
+    }
+    addEvaluation('first', '001');
+    addEvaluation('second', '001', { config });
+    const { stdout } = await runInPlace(['report', at('first'), at('second'), '--markdown']);
+    return stdout.replaceAll('\\', '');
+  };
+  const spread = /^\| First try \|.* 50\.0 \(50\.0 to 50\.0\) \|$/m;
+  // Another seed of sampling is another draw of the same.
+  const alike = await report({ seeds: [3] });
+  expect(alike).toMatch(spread);
+  expect(alike).toContain('| evaluation: seeds | [1] | [3] |');
+  expect(alike).not.toContain('numbers that depend on it');
+  const sampling = { temperature: 0.3, maxAttemptTokens: 20, maxReflectionTokens: 40 };
+  const problems = { file: 'easy.jsonl', limit: null, count: 50, hash: 'h2' };
+  const apart = await report({ sampling, problems });
+  expect(apart).not.toMatch(spread);
+  expect(apart).toMatch(/^\| First try \|.* – \|$/m);
+  expect(apart).toContain(
+    'The evaluations of A, B differ in problems, n, temperature: numbers that depend on it have no spread over seeds.',
+  );
+  expect(apart).toContain('| evaluation: temperature | 0.9 | 0.3 |');
+  expect(apart).toContain('| evaluation: problems | h1 | h2 |');
+  // Numbers of training have theirs.
+  expect(apart).toMatch(/^\| Reward in training \|.* to .*\|$/m);
+});
+
 test('an evaluation is no run, and is told apart by name', async () => {
   mkdirSync(at('evaluation'));
   writeFileSync(at('evaluation', 'config.json'), '{"version":1,"command":"eval","task":"countdown"}');

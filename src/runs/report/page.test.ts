@@ -132,7 +132,7 @@ test('the page says of the reflections, the controls and the costs what the tabl
 });
 
 test('an evaluation of several seeds shows their means beside the tables of all that r3 eval prints', () => {
-  const results = evaluationResults(evaluationFile);
+  const results = evaluationResults(evaluationFile, {});
   const tables = evaluationTables(evaluationFile);
   const texts = (text: string): string =>
     text
@@ -153,7 +153,7 @@ test('an evaluation of several seeds shows their means beside the tables of all 
 
 test('an evaluation without a start model shows one model, and compares nothing', () => {
   const { secondTry } = evaluationFile.model.greedy;
-  const results = evaluationResults({ ...evaluationFile, start: null, change: null });
+  const results = evaluationResults({ ...evaluationFile, start: null, change: null }, {});
   expect(results.columns.map(({ name }) => name)).toEqual(['now', 'now']);
   expect(results.rates.every(({ cells }) => cells.length === 2)).toBe(true);
   expect(results.figures[1]).toEqual({
@@ -297,7 +297,7 @@ test('several runs stand side by side, with a spread over those that differ in t
 });
 
 test('runs that were evaluated stand side by side with intervals and controls', () => {
-  const evaluated = { ...emptyRun('a'), results: evaluationResults(evaluationFile) };
+  const evaluated = { ...emptyRun('a'), results: evaluationResults(evaluationFile, {}) };
   const compared = { ...emptyRun('b'), results: quickstartResults(quickstart) };
   const table = sideBySideTable([evaluated, compared, emptyRun('c')]);
   const cellsAt = (label: string) => table.rows.find((row) => row.label === label)?.cells.slice(0, 3);

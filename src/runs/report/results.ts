@@ -49,6 +49,10 @@ export interface Results {
   /** How it was measured, in a few words each. */
   facts: string[];
   temperature: number;
+  /** How many problems. */
+  n: number;
+  /** What it was measured with: runs are put together only where these agree. */
+  options: Readonly<Record<string, unknown>>;
   figures: Figure[];
   /** Of the rates: pairs before and after where there is a start model. */
   columns: { group: string; name: string }[];
@@ -74,6 +78,8 @@ export function quickstartResults(evaluation: QuickstartResults): Results {
       summary.kernels,
     ],
     temperature,
+    n: summary.n,
+    options: { n: summary.n, temperature },
     figures: [
       {
         label: 'Second try, after its own reflection',
@@ -111,8 +117,11 @@ export function quickstartResults(evaluation: QuickstartResults): Results {
   };
 }
 
-/** An evaluation of `r3 eval`. Of several seeds the sampled rates are the means over them. */
-export function evaluationResults(file: EvaluationFile): Results {
+/**
+ * An evaluation of `r3 eval`. Of several seeds the sampled rates are the means over them. `options`: what it was
+ * measured with.
+ */
+export function evaluationResults(file: EvaluationFile, options: Results['options']): Results {
   const { model, start, change, temperature, seeds } = file;
   const several = seeds.length > 1;
   const measured = start === null ? [model] : [start, model];
@@ -145,6 +154,8 @@ export function evaluationResults(file: EvaluationFile): Results {
       file.kernels,
     ],
     temperature,
+    n: file.n,
+    options,
     figures: [
       figure(
         'Second try, after its own reflection',
