@@ -41,6 +41,15 @@ test('a failing command that says nothing has a class and a reason', async () =>
   });
 });
 
+test('a failing command that says its verdict may warn on standard error', async () => {
+  const code = "console.error('a warning'); console.log('wrong number'); process.exit(1)";
+  expect(await node(code)({}, 'a')).toEqual({
+    ok: false,
+    class: 'wrong number',
+    why: 'the command gives no reason',
+  });
+});
+
 test('a command need not read its input, whatever its size', async () => {
   expect(await node('process.exit(0)')({}, 'x'.repeat(1 << 20))).toEqual({ ok: true });
 });
@@ -56,6 +65,21 @@ describe('not judged, with the reason:', () => {
     await expect(node("console.error('first\\nno module'); process.exit(2)")({}, 'a')).rejects.toThrow(
       /expected exit code 0 \(passes\) or 1 \(fails\), got exit code 2: no module$/,
     );
+  });
+
+  test.each([
+    ['an uncaught exception', "throw new Error('no gold in the row')", /Error: no gold in the row$/],
+    [
+      'standard error alone',
+      "console.error('Traceback\\nKeyError: \u001b[31mgold\\n'); process.exit(1)",
+      /: KeyError: ␛\[31mgold$/,
+    ],
+  ])('exit code 1 with nothing but standard error: %s', async (_, code, message) => {
+    const verdict = node(code)({}, 'a');
+    await expect(verdict).rejects.toThrow(
+      'expected exit code 0 (passes) or 1 (fails), got exit code 1 with an error and no verdict: ',
+    );
+    await expect(verdict).rejects.toThrow(message);
   });
 
   test('a signal', async () => {

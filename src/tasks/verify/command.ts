@@ -3,8 +3,9 @@
  *
  * 0 passes, 1 fails: then the first line of its standard output is the class of error, the next ones the reason.
  * Everything else (another code, a signal, no such command, out of time, too much output) means that the answer was
- * not judged, and throws. The row of the problem is JSON in the environment variable R3_PROBLEM. The command runs in
- * a process group of its own, which is killed as a whole: on time-out, on a flood, when the command has ended, and when
+ * not judged, and throws; so does exit code 1 with a standard error and no standard output, as an uncaught exception of
+ * Python or Node ends. The row of the problem is JSON in the environment variable R3_PROBLEM. The command runs in a
+ * process group of its own, which is killed as a whole: on time-out, on a flood, when the command has ended, and when
  * this process exits. No shell is between: arguments are what they are. It is no sandbox: it runs with the rights of r3.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -57,7 +58,8 @@ interface Ended {
 async function judge(options: CommandOptions, problem: string, answer: string): Promise<Verdict> {
   const { code, signal, stdout, stderr } = await run(options, problem, answer);
   if (code === 0) return { ok: true };
-  if (code === 1) {
+  const isCrash = stdout.trim() === '' && stderr.trim() !== '';
+  if (code === 1 && !isCrash) {
     const [first = '', ...rest] = stdout.trim().split('\n');
     return {
       ok: false,
@@ -65,11 +67,21 @@ async function judge(options: CommandOptions, problem: string, answer: string): 
       why: rest.join('\n').trim().slice(0, WHY_LENGTH) || 'the command gives no reason',
     };
   }
-  const got = signal === null ? `exit code ${code}` : `the signal ${signal}`;
-  const said = oneLine(stderr.trim().split('\n').at(-1) ?? '').slice(0, WHY_LENGTH);
+  const exit = code === 1 ? 'exit code 1 with an error and no verdict' : `exit code ${code}`;
+  const got = signal === null ? exit : `the signal ${signal}`;
+  const said = oneLine(lastLine(stderr)).slice(0, WHY_LENGTH);
   throw new Error(
     `command ${options.command[0]}: expected exit code 0 (passes) or 1 (fails), got ${got}${said === '' ? '' : `: ${said}`}`,
   );
+}
+
+/** What follows the message of an uncaught exception in Node: its stack and the version. */
+const AFTER_MESSAGE = /^\s+at |^Node\.js v/;
+
+/** The last line that says something: a Python traceback ends with its message, Node's goes on after it. */
+function lastLine(stderr: string): string {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '' && !AFTER_MESSAGE.test(line));
+  return lines.at(-1)?.trim() ?? '';
 }
 
 function run(options: CommandOptions, problem: string, answer: string): Promise<Ended> {
