@@ -18,7 +18,10 @@ export interface Io {
   /** Lines from stdin. Prompts are shown, on stderr, when a person types them. */
   openInput(): Interface;
   env: Readonly<Record<string, string | undefined>>;
-  /** From this call on the first Ctrl-C raises the signal instead of ending the process. */
+  /**
+   * From this call on the first Ctrl-C raises the signal instead of ending the process. It needs a process that is not
+   * busy: code of a person's that never returns is ended by the default action alone, which is lost by this call.
+   */
   stopSignal(): AbortSignal;
   /** What the process ends with unless an error decides otherwise. */
   exitCode: number;
@@ -46,27 +49,24 @@ export function printLine(io: Io, line: string): void {
   io.write(`${line}\n`);
 }
 
-export interface Stopper {
-  /** To be called for each SIGINT and SIGTERM. */
-  interrupt(): void;
-  stopSignal(): AbortSignal;
-}
-
-/** `exit` ends the process at once. */
-export function makeStopper(exit: (code: number) => void): Stopper {
+/**
+ * `Io.stopSignal`: the first interrupt raises the signal, the second ends the process. `listen` is called once, when the
+ * signal is first asked for, with what is to be called for each SIGINT and SIGTERM; `exit` ends the process at once.
+ */
+export function makeStopSignal(
+  listen: (interrupt: () => void) => void,
+  exit: (code: number) => void,
+): Io['stopSignal'] {
   let controller: AbortController | undefined;
-  return {
-    interrupt() {
-      if (controller === undefined || controller.signal.aborted) exit(INTERRUPTED);
-      else controller.abort();
-    },
-    stopSignal() {
-      if (controller === undefined) {
-        controller = new AbortController();
-        // Hundreds of requests listen at a time; Node warns from eleven on.
-        setMaxListeners(0, controller.signal);
-      }
-      return controller.signal;
-    },
+  return () => {
+    if (controller !== undefined) return controller.signal;
+    const made = (controller = new AbortController());
+    // Hundreds of requests listen at a time; Node warns from eleven on.
+    setMaxListeners(0, made.signal);
+    listen(() => {
+      if (made.signal.aborted) exit(INTERRUPTED);
+      else made.abort();
+    });
+    return made.signal;
   };
 }

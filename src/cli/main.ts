@@ -2,12 +2,13 @@
 /**
  * The `r3` process: connects the command line to this process's streams, environment, signals and exit code.
  *
- * The first Ctrl-C asks a command that can stop cleanly to do so, and ends any other at once; the second always
- * ends at once. What a command does is in its own file; which file, `program.ts` says.
+ * The first Ctrl-C asks a command that can stop cleanly to do so, and the second ends it at once. Any other command is
+ * left to the default action, which ends it whatever it does, also in a loop of a person's code. What a command does
+ * is in its own file; which file, `program.ts` says.
  */
 import { createInterface } from 'node:readline';
 import { printable } from '../lib/printable.ts';
-import { makeStopper, OutputLost } from './io.ts';
+import { makeStopSignal, OutputLost } from './io.ts';
 import { runCli } from './program.ts';
 
 let outputLost = false;
@@ -24,10 +25,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // Nobody watches any more: no reason to end a run.
 process.stderr.on('error', () => undefined);
 
-const stopper = makeStopper((code) => process.exit(code));
-process.on('SIGINT', () => stopper.interrupt());
-process.on('SIGTERM', () => stopper.interrupt());
-
 const code = await runCli(process.argv.slice(2), {
   write: (text) => {
     if (outputLost) throw new OutputLost();
@@ -40,7 +37,13 @@ const code = await runCli(process.argv.slice(2), {
       ? createInterface({ input: process.stdin, output: process.stderr })
       : createInterface({ input: process.stdin, terminal: false }),
   env: process.env,
-  stopSignal: () => stopper.stopSignal(),
+  stopSignal: makeStopSignal(
+    (interrupt) => {
+      process.on('SIGINT', interrupt);
+      process.on('SIGTERM', interrupt);
+    },
+    (exitCode) => process.exit(exitCode),
+  ),
   exitCode: 0,
 });
 // The last write may still fail after this.

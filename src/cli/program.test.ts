@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { makeStopper } from './io.ts';
+import { makeStopSignal } from './io.ts';
 import { runInPlace } from './testing.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'r3-cli-'));
@@ -14,13 +14,18 @@ function file(name: string, ...rows: unknown[]): string {
   return path;
 }
 
-/** Presses Ctrl-C in a command that waits for it or does not. */
-const press = (wait: boolean, times: number): { codes: number[]; aborted: boolean | undefined } => {
+/** Presses Ctrl-C in a command that asked for the stop signal twice. */
+const press = (times: number): { codes: number[]; aborted: boolean; listeners: number } => {
   const codes: number[] = [];
-  const stopper = makeStopper((code) => codes.push(code));
-  const signal = wait ? stopper.stopSignal() : undefined;
-  for (let i = 0; i < times; i++) stopper.interrupt();
-  return { codes, aborted: signal?.aborted };
+  const interrupts: (() => void)[] = [];
+  const stopSignal = makeStopSignal(
+    (interrupt) => interrupts.push(interrupt),
+    (code) => codes.push(code),
+  );
+  expect(interrupts).toEqual([]);
+  stopSignal();
+  for (let i = 0; i < times; i++) interrupts[0]?.();
+  return { codes, aborted: stopSignal().aborted, listeners: interrupts.length };
 };
 
 const COMMANDS = [
@@ -348,12 +353,12 @@ describe('check', () => {
 });
 
 describe('Ctrl-C', () => {
-  test('ends a command that does not ask for it at once', () => {
-    expect(press(false, 1)).toEqual({ codes: [130], aborted: undefined });
+  test('is listened to once, when the stop signal is first asked for', () => {
+    expect(press(0)).toEqual({ codes: [], aborted: false, listeners: 1 });
   });
 
   test('asks a command to stop the first time, and ends it the second time', () => {
-    expect(press(true, 1)).toEqual({ codes: [], aborted: true });
-    expect(press(true, 2)).toEqual({ codes: [130], aborted: true });
+    expect(press(1)).toEqual({ codes: [], aborted: true, listeners: 1 });
+    expect(press(2)).toEqual({ codes: [130], aborted: true, listeners: 1 });
   });
 });

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { runCli } from './program.ts';
-import { makeStopper } from './io.ts';
+import { makeStopSignal } from './io.ts';
 
 export interface Outcome {
   code: number;
@@ -16,7 +16,6 @@ export async function runInPlace(
   env: Record<string, string> = {},
 ): Promise<Outcome> {
   const written = { stdout: '', stderr: '' };
-  const stopper = makeStopper(() => undefined);
   const toStderr = (text: string): void => {
     written.stderr += text;
   };
@@ -28,7 +27,10 @@ export async function runInPlace(
     status: { write: toStderr },
     openInput: () => createInterface({ input: Readable.from([]) }),
     env,
-    stopSignal: () => stopper.stopSignal(),
+    stopSignal: makeStopSignal(
+      () => undefined,
+      () => undefined,
+    ),
     exitCode: 0,
   });
   return { code, ...written };

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { interruptWhen, makeWorkplace, type Outcome } from './r3.ts';
 
 const workplace = makeWorkplace();
@@ -33,6 +33,53 @@ test('quickstart stops within a phase, says where the run is, and leaves it unlo
   expect(readdirSync(join(folder, 'run'))).not.toContain('lock');
   expect(stderr).not.toContain('MaxListeners');
 });
+
+test.each(['SIGINT', 'SIGTERM'] as const)('%s ends a check whose verifier never returns', async (signal) => {
+  const task = write('loops.mjs', [
+    `import { defineTask } from 'reflect-retry-reward';
+    export default defineTask({
+      name: 'loops',
+      load: (row) => row,
+      prompt: () => 'Add 1 and 2.',
+      verify: () => { process.stderr.write('judging'); for (;;); },
+      known: () => [],
+    });`,
+  ]);
+  const answers = write('looped.jsonl', [{ completion: '3' }]);
+  const { code, stderr } = await r3(['check', task, '--answers', answers], {
+    during: (child) => {
+      onTestFinished(() => void child.kill('SIGKILL'));
+      child.stderr?.once('data', () => child.kill(signal));
+    },
+  });
+  expect({ code, stderr }).toEqual({ code: null, stderr: 'judging' });
+});
+
+test('an interrupted check leaves no command of its verifier behind', async () => {
+  const pidFile = join(folder, 'command.pid');
+  const hangs = `require('node:fs').writeFileSync('command.pid', String(process.pid)); setInterval(() => {}, 1000)`;
+  const task = write('hangs.json', [
+    { name: 'hangs', verifier: { command: [process.execPath, '-e', hangs] }, good: ['3'], bad: [''] },
+  ]);
+  const answers = write('hung.jsonl', [{ prompt: 'Add 1 and 2.', completion: '3' }]);
+  const isWritten = (): boolean => existsSync(pidFile) && readFileSync(pidFile, 'utf8') !== '';
+  const { code } = await r3(['check', task, '--answers', answers], {
+    during: (child) => interruptWhen(child, isWritten),
+  });
+  expect(code).toBe(null);
+  const pid = Number(readFileSync(pidFile, 'utf8'));
+  await expect.poll(() => isAlive(pid), { timeout: 10_000 }).toBe(false);
+});
+
+/** A killed process whose parent has not asked for its end yet (a zombie) counts as dead. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  return !existsSync(`/proc/${pid}/stat`) || !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+}
 
 test('sft stops after a step and saves the model so far', async () => {
   const messages = [

@@ -6,7 +6,7 @@
  * not judged, and throws; so does exit code 1 with a standard error and no standard output, as an uncaught exception of
  * Python or Node ends. The row of the problem is JSON in the environment variable R3_PROBLEM. The command runs in a
  * process group of its own, which is killed as a whole: on time-out, on a flood, when the command has ended, and when
- * this process exits. No shell is between: arguments are what they are. It is no sandbox: it runs with the rights of r3.
+ * this process exits or is interrupted. No shell is between: arguments are what they are. It is no sandbox: it runs with the rights of r3.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { makeLimit } from '../../lib/concurrent.ts';
@@ -154,11 +154,26 @@ function killAll(): void {
   for (const child of running) killGroup(child);
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
+/** Where nobody else listens the signal ends this process, as it would without commands: then without an `exit`. */
+function killAllAndEnd(signal: NodeJS.Signals): void {
+  if (process.listenerCount(signal) > 1) return;
+  killAll();
+  process.off(signal, killAllAndEnd);
+  process.kill(process.pid, signal);
+}
+
 function remember(child: ChildProcess): void {
-  if (running.size === 0) process.on('exit', killAll);
+  if (running.size === 0) {
+    process.on('exit', killAll);
+    for (const signal of SIGNALS) process.on(signal, killAllAndEnd);
+  }
   running.add(child);
 }
 
 function forget(child: ChildProcess): void {
-  if (running.delete(child) && running.size === 0) process.off('exit', killAll);
+  if (!running.delete(child) || running.size > 0) return;
+  process.off('exit', killAll);
+  for (const signal of SIGNALS) process.off(signal, killAllAndEnd);
 }
