@@ -226,7 +226,17 @@ describe('what cannot be done is one line on stderr, and exit code 1:', () => {
     const { code, stderr } = await runInPlace(withRun(folder));
     expect({ code, stderr }).toEqual({
       code: 2,
-      stderr: `r3: --run: ${folder}: expected a new or empty folder, got one with files; resume that run or choose another folder\n`,
+      stderr: `r3: --run: ${folder}: expected a new or empty folder, got one with files; choose another folder\n`,
+    });
+  });
+
+  test('a --run of quickstart that holds a run: quick starts are not resumed', async () => {
+    mkdirSync(join(folder, 'quick-run'));
+    file('quick-run/config.json', { version: 1, command: 'quickstart' });
+    const { code, stderr } = await runInPlace(['quickstart', '--run', join(folder, 'quick-run')]);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: `r3: --run: ${join(folder, 'quick-run')}: expected a new or empty folder, got one with files; choose another folder\n`,
     });
   });
 

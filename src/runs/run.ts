@@ -182,7 +182,7 @@ function refuseFiles(directory: string): void {
   throw new R3Error(
     'store',
     'bad-file',
-    `${directory}: expected a new or empty folder, got one with files; resume that run or choose another folder`,
+    `${directory}: expected a new or empty folder, got one with files; choose another folder`,
   );
 }
 
