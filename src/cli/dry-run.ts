@@ -258,7 +258,7 @@ function notCounted({ firstAttempts, zeroVariance, distillationRate, refreshEver
   const more = [
     ...(firstAttempts === 'on-policy' ? ['attempts that look for failures'] : []),
     ...(refreshEvery === null ? [] : [`mining every ${refreshEvery} steps`]),
-    ...(zeroVariance === 'refill' ? ['groups that are replaced, up to four times as many'] : []),
+    ...(zeroVariance === 'refill' ? ['groups that are replaced, up to three times as many'] : []),
     ...(distillationRate === null ? [] : ['distillation']),
   ];
   return more.length === 0 ? '' : `; not counted: ${more.join(', ')}`;
