@@ -13,48 +13,27 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { messageOf } from '../../src/lib/errors.ts';
 import { EXHIBITS, type Exhibit } from '../../src/exhibits.ts';
 import { runQuickstart, type QuickstartResult } from '../../src/quickstart.ts';
-import { armsOf, HELD_OUT, type Arm } from './definitions.ts';
+import { parseArguments, type Arguments } from './arguments.ts';
+import { HELD_OUT, type Arm } from './definitions.ts';
 import { writePage } from './page.ts';
 import { readResult, resultPath, writeResult, type ArmResult, type RunName } from './result.ts';
 import { makeStartRows } from './start-rows.ts';
 import { measureUntouched } from './untouched.ts';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    out: { type: 'string', default: fileURLToPath(new URL('../../docs/experiments', import.meta.url)) },
-    seed: { type: 'string', multiple: true, default: ['1', '2', '3'] },
-    arm: { type: 'string', multiple: true },
-    rare: { type: 'string', multiple: true, default: [] },
-    common: { type: 'string', multiple: true, default: [] },
-    calls: { type: 'string', multiple: true, default: [] },
-    both: { type: 'string', multiple: true, default: [] },
-    large: { type: 'string', multiple: true, default: [] },
-    threads: { type: 'string' },
-  },
-});
-const [name = ''] = positionals;
-const starts = {
-  rare: new Map([['1', EXHIBITS.countdown.model], ...values.rare.map(parseStart)]),
-  common: new Map(values.common.map(parseStart)),
-  calls: new Map([['1', EXHIBITS['function-calling'].model], ...values.calls.map(parseStart)]),
-  both: new Map(values.both.map(parseStart)),
-  large: new Map(values.large.map(parseStart)),
-};
+const PAGE_FOLDER = fileURLToPath(new URL('../../docs/experiments', import.meta.url));
+const { arms, seeds, starts, threads, out = PAGE_FOLDER } = argumentsGiven();
 const startRows = makeStartRows();
-const arms = armsNamed(name).filter((arm) => values.arm?.includes(arm.name) ?? true);
-for (const seed of values.seed.map(Number)) {
+for (const seed of seeds) {
   for (const arm of arms) {
     for (const [warmUp, model] of starts[arm.start ?? 'rare']) {
-      const path = resultPath(values.out, { arm: arm.name, warmUp: Number(warmUp), seed });
+      const path = resultPath(out, { arm: arm.name, warmUp, seed });
       if (readResult(path) !== undefined) continue;
       const started = performance.now();
-      const result = await runArm(arm, Number(warmUp), model, seed);
-      writeResult(values.out, result);
+      const result = await runArm(arm, warmUp, model, seed);
+      writeResult(out, result);
       const { before, after } = result.summary;
       const points = (rate: number): string => (100 * rate).toFixed(1);
       console.log(
@@ -63,24 +42,17 @@ for (const seed of values.seed.map(Number)) {
     }
   }
 }
-writePage(values.out);
+writePage(out);
 process.exit(0);
 
-/** A wrong name is a person's mistake: no stack. */
-function armsNamed(experiment: string): Arm[] {
+/** A wrong argument is a person's mistake: no stack. */
+function argumentsGiven(): Arguments {
   try {
-    return armsOf(experiment);
+    return parseArguments(process.argv.slice(2));
   } catch (error) {
     console.error(messageOf(error));
     return process.exit(2);
   }
-}
-
-function parseStart(text: string): [string, string] {
-  const [warmUp, ...path] = text.split('=');
-  if (warmUp === undefined || path.length === 0 || !/^\d+$/.test(warmUp))
-    throw new Error(`--rare, --common, --calls, --both and --large: expected NUMBER=FOLDER, got ${text}`);
-  return [warmUp, path.join('=')];
 }
 
 async function runArm(
@@ -99,7 +71,7 @@ async function runArm(
         seed,
         shuffleRewards: arm.shuffleRewards ?? false,
         runDirectory: join(folder, 'run'),
-        engine: values.threads === undefined ? {} : { threads: Number(values.threads) },
+        engine: threads === undefined ? {} : { threads },
         search: {
           train: arm.train ?? {},
           heldOut: exhibit.problems('report', HELD_OUT),
