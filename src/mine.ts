@@ -2,14 +2,16 @@
  * Builds the failure set: samples attempts with the start model and keeps those that the verifier rejects.
  *
  * Training begins at these frozen failures ("Reflect, Retry, Reward", arXiv 2505.24726, section 4.3). Each is
- * kept with its problem, its place among the samples, the model's hash and the sampling settings.
+ * kept with its problem, its place among the samples, the hashes of model and prompt, and the sampling settings.
  */
+import { createHash } from 'node:crypto';
 import { attempted, requireMost, requireMostSoFar } from './left-out.ts';
 import { mapConcurrent } from './lib/concurrent.ts';
 import { R3Error } from './lib/errors.ts';
 import { hash32 } from './lib/rng.ts';
 import { keepsFailures, type MiningChoices } from './method/choices.ts';
 import { passed, type Failure, type Problem } from './method/episode.ts';
+import type { Prompts, Task } from './method/task.ts';
 import { failureId, type Player, type Try } from './player.ts';
 
 /** Problems under way at a time: enough to fill the engine's batch. */
@@ -91,6 +93,8 @@ export async function mineProblem<P extends Problem>(
   if (!keepsFailures(failed, judged, keepFailures)) return { failures: [], tries };
   const { modelHash } = player.engine.capabilities();
   const { temperature, maxAttemptTokens: maxTokens } = player.options;
+  const { task, prompts } = player;
+  const posed = { name: prompts.name, sha256: posedHash(task, problem, prompts) };
   const failures = tries.flatMap(({ written, score }, sampleIndex): Failure<P>[] => {
     if (score === null || 'error' in score || score.ok) return [];
     return [
@@ -104,11 +108,19 @@ export async function mineProblem<P extends Problem>(
         attempt: written,
         verdict: score,
         modelHash,
+        prompts: posed,
         sampling: { temperature, maxTokens, seed },
       },
     ];
   });
   return { failures: failures.slice(0, maxPerProblem), tries };
+}
+
+/** SHA-256 of the messages that pose a problem, as JSON: equal where an attempt is asked for with the same words. */
+export function posedHash<P extends Problem>(task: Task<P>, problem: P, prompts: Prompts): string {
+  return createHash('sha256')
+    .update(JSON.stringify(task.pose(problem, prompts)))
+    .digest('hex');
 }
 
 /** Which of the seed's streams mining draws from: far above the steps of a run, which are streams too. */

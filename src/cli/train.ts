@@ -341,8 +341,9 @@ async function resumeRun(directory: string, flags: TrainFlags, io: Io): Promise<
         await begin(run, audited, engine, config.train);
       } else {
         const { source, ahead } = checkpoint.state as LoopState;
+        const by = { task, prompts, options: config.sampling };
         const all = usesFailures(config.train)
-          ? loadFailures(join(directory, 'failures.jsonl'), task, engine.capabilities())
+          ? loadFailures(join(directory, 'failures.jsonl'), by, engine.capabilities())
           : [];
         const failures = all.filter((failure) => (failure.minedAt ?? 0) === source.minedAt);
         material = { failures, problems: await problemsOf(config, task) };
@@ -473,7 +474,11 @@ async function collectFailures(
 ): Promise<CollectedFailures> {
   if (file !== null) {
     // Whenever they were mined: here they are what training begins from.
-    const failures = loadFailures(file, player.task, player.engine.capabilities());
+    const failures = loadFailures(file, player, player.engine.capabilities());
+    if (failures.some(({ prompts }) => prompts === undefined))
+      progress.log(
+        `${file}: does not say which prompts its failures were mined with; they are taken as they are`,
+      );
     for (const failure of failures) delete failure.minedAt;
     return { failures, attempts: 0, passed: 0, unscored: 0, error: null, leftOut: [], counted: false };
   }

@@ -44,6 +44,11 @@ export interface Failure<P extends Problem = Problem> {
   verdict: Verdict;
   /** Of the start model, whose training this is part of. */
   modelHash: string;
+  /**
+   * What the attempt was sampled from: the prompt set's name, and the hash of the messages that pose the problem
+   * (`posedHash`). Files of versions that did not keep it leave it out.
+   */
+  prompts?: { name: string; sha256: string } | undefined;
   sampling: { temperature: number; maxTokens: number; seed: number };
   /** The step before which it was mined from the weights of that time; left out: from the start model. */
   minedAt?: number | undefined;

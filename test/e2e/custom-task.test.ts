@@ -75,6 +75,12 @@ test('a task without code is trained on, its file is recorded, and a changed one
   ]);
   expect(again.code, again.stderr).toBe(0);
 
+  saveTask({ ...TASK, prompt: '{prompt} to' });
+  const from = ['--failures', `${run}/failures.jsonl`];
+  const changed = await r3(['train', '--task', 'plus.json', '--model', 'model', ...from, ...limits]);
+  expect(changed.code).toBe(1);
+  expect(changed.stderr).toContain('expected a failure mined with the prompt that the task plus has now');
+
   saveTask({ ...TASK, verifier: { exact: '{answer}', ignoreCase: true } });
   for (const args of [
     ['train', '--resume', run],

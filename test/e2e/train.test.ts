@@ -120,6 +120,12 @@ test('failures of another model are refused', async () => {
   expect(stderr).toContain('expected failures of the start model');
 });
 
+test('failures that were sampled in another way are refused', async () => {
+  const warm = await r3([...trainFrom('whole/failures.jsonl'), '--temperature', '0.5']);
+  expect(warm.code).toBe(1);
+  expect(warm.stderr).toContain('expected a failure mined with the temperature 0.5, got one mined with 1;');
+});
+
 test('a run, its numbers and its episodes can be read', async () => {
   const shown = await r3(['show', 'whole', '--json']);
   expect(JSON.parse(shown.stdout)).toMatchObject({ directory: 'whole', steps: 40, metrics: { step: 39 } });
