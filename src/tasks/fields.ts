@@ -26,6 +26,12 @@ export function isDataRow(row: unknown, textName: string): boolean {
   return (gold === undefined || gold === null) && text !== undefined;
 }
 
+/** Whether a row has a field: some fields tell a problem that was read before from a row of the data set. */
+export function hasField(row: unknown, name: string): boolean {
+  const { [name]: value } = (typeof row === 'object' && row !== null ? row : {}) as Fields;
+  return value !== undefined && value !== null;
+}
+
 /** A text that is not empty. */
 export function textField(fields: Fields, name: string): string {
   const value = fields[name];

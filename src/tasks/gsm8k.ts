@@ -8,7 +8,7 @@
  */
 import type { Problem, Verdict } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
-import { idOf, isDataRow, refuse, rowWith, textField } from './fields.ts';
+import { hasField, idOf, isDataRow, refuse, rowWith, textField } from './fields.ts';
 import { PLAIN, plainPrompts } from './plain-prompts.ts';
 import { bareNumber, finalNumber, numbersOf } from './verify/final-number.ts';
 import { add, equal, ofDecimal, negate, show, type Rational } from './verify/math-answer/rational.ts';
@@ -54,8 +54,9 @@ function verify({ gold }: Gsm8kProblem, answer: string): Verdict {
     : { ok: false, class: 'wrong answer', why: `expected ${gold}, got ${show(number)}` };
 }
 
-/** `{question, answer}`, with an optional `id`. Without an id, equal questions have equal ids. */
+/** `{question, answer}`, with an optional `id`; or a problem that was read before. Without an id, equal questions have equal ids. */
 function parseRow(row: unknown): Gsm8kProblem {
+  if (hasField(row, 'gold')) return answered(row);
   const fields = rowWith(row, ['question', 'answer']);
   const question = textField(fields, 'question');
   const answer = textField(fields, 'answer');

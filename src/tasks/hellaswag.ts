@@ -7,7 +7,7 @@
  * (`activity_label`, `ctx_a`, `ctx_b`) is put together as there. By generation the endings are options with letters.
  */
 import type { Task } from '../method/task.ts';
-import { idOf, rowWith, textField, textsField, type Fields } from './fields.ts';
+import { hasField, idOf, rowWith, textField, textsField, type Fields } from './fields.ts';
 import { CHOICE_TASK, parseAnswer, type ChoiceProblem } from './multiple-choice.ts';
 
 export interface HellaSwagProblem extends ChoiceProblem {
@@ -26,12 +26,16 @@ export const hellaswag = {
 } satisfies Task<HellaSwagProblem>;
 
 function parseRow(row: unknown): HellaSwagProblem {
-  const fields = rowWith(row, ['ctx', 'endings', 'label']);
-  const context = contextOf(fields);
-  const options = textsField(fields, 'endings', 2, 26).map(withoutMarks);
-  const answer = parseAnswer('label', fields['label'], options);
+  const isReadBefore = hasField(row, 'context');
+  const names = isReadBefore
+    ? ({ context: 'context', options: 'options', answer: 'answer', id: 'id' } as const)
+    : ({ context: 'ctx', options: 'endings', answer: 'label', id: 'ind' } as const);
+  const fields = rowWith(row, [names.context, names.options, names.answer]);
+  const context = isReadBefore ? textField(fields, 'context') : contextOf(fields);
+  const options = textsField(fields, names.options, 2, 26).map(withoutMarks);
+  const answer = parseAnswer(names.answer, fields[names.answer], options);
   const question = `Which ending goes on best with this text?\n\n${context} ...`;
-  return { id: idOf(fields, 'ind', 'hellaswag', context), context, question, options, answer };
+  return { id: idOf(fields, names.id, 'hellaswag', context), context, question, options, answer };
 }
 
 function contextOf(fields: Fields): string {

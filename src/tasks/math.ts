@@ -8,7 +8,7 @@
  */
 import type { Problem, Verdict } from '../method/episode.ts';
 import type { Task } from '../method/task.ts';
-import { idOf, isDataRow, refuse, rowWith, textField, type Fields } from './fields.ts';
+import { hasField, idOf, isDataRow, refuse, rowWith, textField, type Fields } from './fields.ts';
 import { PLAIN, plainPrompts } from './plain-prompts.ts';
 import { extractAnswer, formulasOf, lastBoxed } from './verify/math-answer/extract.ts';
 import { sameMathAnswer } from './verify/math-answer/math-answer.ts';
@@ -60,11 +60,16 @@ function cut(text: string): string {
 function parseRow(row: unknown): MathProblem {
   const fields = rowWith(row, ['problem']);
   const problem = textField(fields, 'problem');
-  const { answer, subject = fields['type'] } = fields;
-  const gold = answer === undefined || answer === null ? ofSolution(fields) : readGold(fields, 'answer');
+  const { subject = fields['type'] } = fields;
+  const isReadBefore = hasField(row, 'gold');
+  const gold = isReadBefore
+    ? readGold(fields, 'gold')
+    : hasField(row, 'answer')
+      ? readGold(fields, 'answer')
+      : ofSolution(fields);
   const level = levelOf(fields['level']);
   return {
-    id: idOf(fields, 'unique_id', 'math', problem),
+    id: idOf(fields, isReadBefore ? 'id' : 'unique_id', 'math', problem),
     problem,
     gold,
     ...(typeof subject === 'string' ? { subject } : {}),

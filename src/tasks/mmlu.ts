@@ -6,7 +6,7 @@
  * before it unless `withExamples` makes a task that has them (the harness's five-shot form takes the rows of dev).
  */
 import type { Task } from '../method/task.ts';
-import { idOf, rowWith, textField, textsField } from './fields.ts';
+import { hasField, idOf, rowWith, textField, textsField } from './fields.ts';
 import {
   CHOICE_TASK,
   letterChoices,
@@ -49,10 +49,11 @@ function introductionOf(subject: string): string {
 }
 
 function parseRow(row: unknown): MmluProblem {
-  const fields = rowWith(row, ['subject', 'question', 'choices', 'answer']);
+  const optionsName = hasField(row, 'options') ? 'options' : 'choices';
+  const fields = rowWith(row, ['subject', 'question', optionsName, 'answer']);
   const subject = textField(fields, 'subject');
   const question = textField(fields, 'question');
-  const options = textsField(fields, 'choices', 2, MAX_OPTIONS);
+  const options = textsField(fields, optionsName, 2, MAX_OPTIONS);
   const answer = parseAnswer('answer', fields['answer'], options);
   const content = [subject, question, ...options].join('\n');
   return { id: idOf(fields, 'id', 'mmlu', content), subject, question, options, answer };
