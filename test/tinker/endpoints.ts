@@ -64,7 +64,8 @@ export interface EndpointOptions {
   /** A result of more bytes is announced by its size first, to those who allow it. */
   metadataAboveBytes: number;
   tryAgainStatus: 408 | 200;
-  archives: 'link' | 'redirect';
+  /** `none`: as of services without them. */
+  archives: 'link' | 'redirect' | 'none';
   /** Refuses a session by its sdk_version, with this text. */
   refuseVersion: ((version: string) => string | undefined) | undefined;
   detokenize: ((tokens: readonly number[]) => string) | undefined;
@@ -749,6 +750,7 @@ export function makeEndpoints(options: EndpointOptions): Endpoints {
         return { status: 204, body: '' };
       }
       if (get && isArchive !== undefined) {
+        if (options.archives === 'none') throw new Refusal(405, 'Method Not Allowed');
         archives.set(checkpoint.key, checkpoint.path);
         const url = `${origin}/archives/${checkpoint.key}`;
         const expires = new Date(now() + 3_600_000).toISOString();

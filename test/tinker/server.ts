@@ -62,7 +62,7 @@ export interface TinkerServerOptions {
   metadataAboveBytes?: number;
   /** How a poll without a result is answered. Default 408. */
   tryAgainStatus?: 408 | 200;
-  archives?: 'link' | 'redirect';
+  archives?: 'link' | 'redirect' | 'none';
   refuseVersion?: (version: string) => string | undefined;
   /** For texts in `stop`. Left out: they are refused. */
   detokenize?: (tokens: readonly number[]) => string;

@@ -141,7 +141,9 @@ describe('connection', () => {
     );
     expect(denied.code).toBe('no-access');
     expect(denied.message).toContain('***); set TINKER_API_KEY');
-    expect((await errorOf(connectTo('localhost:8000'))).message).toMatch(/^url: expected http:/);
+    expect((await errorOf(connectTo('localhost:8000'))).message).toMatch(
+      /^--url: expected the address of a server/,
+    );
     expect((await errorOf(connectTo(`http://${KEY}@h`))).message).not.toContain(KEY);
     expect((await errorOf(connectTo('http://h', { apiKey: 'a\nb' }))).message).toMatch(
       /^API key: expected letters/,

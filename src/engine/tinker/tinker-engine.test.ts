@@ -1,5 +1,5 @@
 /** The engine on the strict server: the conformance suite, the scale of losses, what is refused, what is resumed. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -42,10 +42,10 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-async function serve(quirks: Quirks = STRICT): Promise<TinkerServer> {
+async function serve(quirks: Quirks = STRICT, options: { archives?: 'none' } = {}): Promise<TinkerServer> {
   const { lossReduction } = quirks;
   const backend = await openEngineBackend({ model: MODEL, lossReduction });
-  const server = await startTinkerServer({ backend, quirks, apiKey: KEY, pollWindowMs: 20 });
+  const server = await startTinkerServer({ backend, quirks, apiKey: KEY, pollWindowMs: 20, ...options });
   closing.push(() => server.close());
   return server;
 }
@@ -87,7 +87,7 @@ describeEngine({
 
 test.each([
   ['the protocol', STRICT, 'sum', []],
-  ["SkyRL's JAX backend", SKYRL_JAX, 'sequence-mean', ['maxGradNorm']],
+  ["SkyRL's JAX backend", SKYRL_JAX, 'sequence-mean', ['maxGradNorm', 'weightDecay']],
   ['TCRL', TCRL, 'sum', []],
 ] as const)(
   'on a service like %s, steps of a loss are those of the embedded engine',
@@ -179,4 +179,17 @@ test('a step that fails on its way is followed by no other until a state is load
   await expect(engine.step(ADAM)).rejects.toMatchObject({ name: 'R3Error' });
   await expect(engine.forwardBackward(DATUMS, curved)).rejects.toMatchObject({ name: 'R3Error' });
   expect(JSON.stringify(engine.service())).not.toContain(KEY);
+});
+
+test('of a service without archives a saved model has the paths of its weights, and a note', async () => {
+  const server = await serve(STRICT, { archives: 'none' });
+  const notes: string[] = [];
+  const engine = await open(server, { onNotice: (text) => notes.push(text) });
+  const saved = join(scratch, 'without-archive');
+  await engine.save(saved);
+  expect(readdirSync(saved)).toEqual([ORIGIN_FILE]);
+  expect(notes.join()).toContain('got 405');
+  const { path: modelPath } = JSON.parse(readFileSync(join(saved, ORIGIN_FILE), 'utf8')) as { path: string };
+  const sampler = await open(server, { lora: undefined, modelPath });
+  expect(await sampler.logprobs(DATUMS)).toHaveLength(DATUMS.length);
 });

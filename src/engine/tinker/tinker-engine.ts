@@ -403,8 +403,15 @@ async function makeEngine(
         writeDirectoryAtomic(directory, async (partial) => {
           const on = trained();
           const path = await underNewName((name) => on.saveForSamplerAs(name));
-          const files = readTar(await archiveOf(client, path));
-          writeAdapter(partial, files, options.localModel ?? baseModel);
+          const archive = await archiveOf(client, path).catch((error: unknown) => {
+            if (error instanceof R3Error && NO_ARCHIVE.includes(error.code)) return error;
+            throw error;
+          });
+          if (archive instanceof R3Error)
+            options.onNotice?.(
+              `${archive.message}; ${directory} has the paths of the weights, and no adapter`,
+            );
+          else writeAdapter(partial, readTar(archive), options.localModel ?? baseModel);
           const forTraining = await underNewName((name) => on.saveWeights(name));
           const origin = { version: STATE_VERSION, path, statePath: forTraining, baseModel, url };
           writeFileAtomic(join(partial, ORIGIN_FILE), `${JSON.stringify(origin, null, 2)}\n`);
@@ -456,6 +463,9 @@ async function makeEngine(
     },
   };
 }
+
+/** Errors of a service that has no archives of checkpoints: 404 and 405. */
+const NO_ARCHIVE: readonly string[] = ['not-found', 'bad-option'];
 
 /** Moves nothing, and forgets what had accumulated. */
 const NO_STEP = { learningRate: 0, beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, gradClipNorm: 0 };
