@@ -49,7 +49,7 @@ async function lossOf(work: Promise<unknown>): Promise<Lost> {
 
 test('a secret that is sent back is masked, as long as it was', async () => {
   const { requests, get } = await serve((request, reply) =>
-    reply.end(`<html>ü you sent ${request.headers['x-key']}; bye`),
+    reply.end(`<html>ü you sent ${String(request.headers['x-key'])}; bye`),
   );
   await get('/');
   const port = requests[0]?.socket.localPort;
