@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { interruptWhen, makeWorkplace, type Outcome } from './r3.ts';
+import { isAlive } from '../processes.ts';
 
 const workplace = makeWorkplace();
 const { r3, folder, write } = workplace;
@@ -70,16 +71,6 @@ test('an interrupted check leaves no command of its verifier behind', async () =
   const pid = Number(readFileSync(pidFile, 'utf8'));
   await expect.poll(() => isAlive(pid), { timeout: 10_000 }).toBe(false);
 });
-
-/** A killed process whose parent has not asked for its end yet (a zombie) counts as dead. */
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  return !existsSync(`/proc/${pid}/stat`) || !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-}
 
 test('sft stops after a step and saves the model so far', async () => {
   const messages = [

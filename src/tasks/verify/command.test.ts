@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { checkCommandRow, makeCommandVerifier, type CommandOptions } from './command.ts';
+import { isAlive } from '../../../test/processes.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'r3-command-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -122,16 +123,6 @@ test('a process that a command leaves behind does not hold up its verdict', asyn
   const pid = Number(readFileSync(file, 'utf8'));
   await expect.poll(() => isAlive(pid), { timeout: 10_000 }).toBe(false);
 });
-
-/** A killed process whose parent has not asked for its end yet (a zombie) counts as dead. */
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  return !existsSync(`/proc/${pid}/stat`) || !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-}
 
 test('a row that does not fit into an environment variable is refused', () => {
   expect(() => checkCommandRow({ text: 'x'.repeat(100_000) })).not.toThrow();
